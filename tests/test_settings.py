@@ -202,6 +202,7 @@ def test_llama_cpp_s_flags_mean_what_ours_mean() -> None:
     assert (engine.n_threads, engine.n_threads_batch, engine.n_ctx, engine.n_gpu_layers) == (2, 3, 4096, 5)
     assert (engine.type_k, engine.type_v, engine.flash_attention, sampling.seed) == ("q8_0", "q8_0", "on", 6)
     assert settings[options.MODEL] == "hf:owner/repo:Q4_0"
-    long = parser_of("run").parse_args(["--ctx-size", "8k", "--n-gpu-layers", "0", "--hf-repo", "a/b"])
+    long = parser_of("run").parse_args(["--ctx-size", "8k", "--n-gpu-layers", "0", "--hf-repo", "a/b", "-b", "64"])
     chosen = resolve(given_flags(long), {})
     assert (chosen[options.CTX], chosen[options.GPU_LAYERS], chosen[options.MODEL]) == (8192, 0, "hf:a/b")
+    assert chosen[options.BATCH] == 64

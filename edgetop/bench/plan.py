@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from edgetop.core.engine_choices import FlashAttention, KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import UsageError
-from edgetop.io.files import expanded, read_small, read_toml
+from edgetop.io.files import as_utf8, expanded, read_small, read_toml
 from edgetop.settings import options
 from edgetop.settings.option import Option, clock_limits_hz, fan_share, name_of_mode
 
@@ -499,7 +499,7 @@ def read_questions(path: Path, columns: str = "") -> tuple[QuestionItem, ...]:
     if len(data) > QUESTIONS_BYTES_MAX:
         raise UsageError(f"{path}: it is larger than 64 MiB", "a few thousand questions are enough")
     items = []
-    for number, line in enumerate(data.splitlines(), 1):
+    for number, line in enumerate(as_utf8(data).splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -638,7 +638,7 @@ def _text_plan(asked: bool | str) -> QualityPlan | None:
     except OSError as error:
         hint = "give a text file to --quality; a few pages are enough"
         raise UsageError(f"{path}: {error.strerror or error}", hint) from None
-    return QualityPlan(text=data.decode("utf-8", "replace"), text_name=path.name)
+    return QualityPlan(text=as_utf8(data).decode("utf-8", "replace"), text_name=path.name)
 
 
 _SUMMARY_CHARACTERS = 4000

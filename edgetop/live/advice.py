@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from math import log
 from pathlib import Path
 from statistics import median
 from typing import Final, get_args
@@ -21,11 +22,13 @@ from edgetop.core.engine_choices import KvType
 from edgetop.core.engine_settings import KV_TYPE, EngineSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import TurnFigures
-from edgetop.core.format import format_bytes_short
-from edgetop.core.quantity import Interval, banded, sigma_of, with_interval
+from edgetop.core.format import format_bytes_short, format_seconds
+from edgetop.core.quantity import REACH, Interval, banded, sigma_of, with_interval
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess
+from edgetop.fit.compute_buffer import micro_batch
+from edgetop.fit.kv_cache import N_BATCH_DEFAULT, N_UBATCH_DEFAULT
 from edgetop.fit.model_facts import ModelFacts, read_facts
 from edgetop.inference.server.address import Address
 from edgetop.inference.server.connection import Count, ServerClient
@@ -55,6 +58,8 @@ LOOKS_APART_S: Final = 0.02
 
 SAVES_LEAST_BYTES: Final = 16 * 2**20
 
+MS_PER_S: Final = 1000
+
 REREAD_SHARE: Final = 0.25
 """Of a model's size: libraries and a second look at its header are far below."""
 
@@ -65,11 +70,20 @@ NO_FILE: Final = Unavailable("the server's model is no file of this machine")
 _FLAGS: Final = {
     "n_threads": (("-t", "--threads"), "LLAMA_ARG_THREADS"),
     "n_ctx": (("-c", "--ctx-size"), "LLAMA_ARG_CTX_SIZE"),
+    "n_batch": (("-b", "--batch-size"), "LLAMA_ARG_BATCH"),
+    "n_ubatch": (("-ub", "--ubatch-size"), "LLAMA_ARG_UBATCH"),
     "type_k": (("-ctk", "--cache-type-k"), "LLAMA_ARG_CACHE_TYPE_K"),
     "type_v": (("-ctv", "--cache-type-v"), "LLAMA_ARG_CACHE_TYPE_V"),
     "flash_attention": (("-fa", "--flash-attn"), "LLAMA_ARG_FLASH_ATTN"),
-    "draft_model": (("-md", "--model-draft"), "LLAMA_ARG_MODEL_DRAFT"),
+    "draft_model": (("-md", "--model-draft", "--spec-draft-model"), "LLAMA_ARG_SPEC_DRAFT_MODEL"),
 }
+
+_SWITCHES: Final = {"1": True, "true": True, "on": True, "enabled": True,
+                    "0": False, "false": False, "off": False, "disabled": False}  # fmt: skip
+"""What llama.cpp's environment variables may say."""
+
+_FOR_IDLE: Final = frozenset({"threads", "batch", "disk", "KV type"})
+"""Findings whose rate is a prediction for a machine that does nothing else."""
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -80,6 +94,8 @@ class Finding(Struct, frozen=True, kw_only=True):
     """One line: what was seen."""
     change: str
     """The flag, as llama-server has it."""
+    rate: str = "tok/s"
+    """What `speed` is of: generated tokens, those of prompts, or generated ones over reading and answering."""
     speed: Interval | None = None
     """By which factor tokens per second change, with a band that holds in 8 cases of 10; `None` for what only saves
     memory."""
@@ -95,11 +111,20 @@ class Observed(Struct, frozen=True, kw_only=True):
 
     facts: ModelFacts
     settings: EngineSettings
-    """Of its command line and environment; what stands there nowhere is the default."""
+    """Of its command line and environment; what stands there nowhere is the default. `n_ctx` is that of all slots."""
+    slots: int = 1
+    """How many requests it answers at once."""
     decode_tokens_per_s: float | None = None
     """Over all that it has generated."""
     longest_context: int | None = None
     """Tokens that a slot has ever held."""
+    prompt_tokens: int = 0
+    """Processed: what was cached is not among them."""
+    prompt_s: float = 0.0
+    decode_s: float = 0.0
+    """What reading prompts and answering them took."""
+    keeps_prompts: bool = True
+    """False: it processes each prompt as a whole."""
     drafted: int = 0
     accepted: int = 0
     steps: int = 0
@@ -121,6 +146,7 @@ class _Defaults(Struct):
 
 class _Props(Struct):
     model_path: str | None = None
+    total_slots: Count | None = None
     default_generation_settings: _Defaults | None = None
 
 
@@ -132,21 +158,31 @@ def observe(address: Address, key: str, host: Host) -> Observed | Unavailable:
     client = ServerClient(address, key=key, idle_s=5.0, stopped=lambda: False)
     props = client.get("/props", _Props)
     try:
-        facts = read_facts(Path(props.model_path or ""))
+        facts = read_facts(_file_of(host, pid, props.model_path or ""))
     except EdgetopError:
         return NO_FILE
     process = ModelProcess(pid=pid, kind="", uid=os.geteuid())
     metrics = parse_metrics(text_at(client, "/metrics") or "")
     tokens = count_in(metrics, "llamacpp:tokens_predicted_total") or 0
     took_s = metrics.get("llamacpp:tokens_predicted_seconds_total", 0.0)
-    defaults = props.default_generation_settings
+    defaults, slots = props.default_generation_settings, props.total_slots or 1
     settings = _settings(process, host)
-    draft = Path(settings.draft_model or "")
+    n_ctx = None if defaults is None or not defaults.n_ctx else defaults.n_ctx
+    if n_ctx is not None and not _shares_context(process, host):
+        n_ctx *= slots
+    draft = _file_of(host, pid, settings.draft_model or "")
+    longest = count_in(metrics, "llamacpp:n_tokens_max")
     return Observed(
         facts=facts,
-        settings=replace(settings, n_ctx=(defaults.n_ctx if defaults is not None else None) or settings.n_ctx),
+        settings=replace(settings, n_ctx=n_ctx or settings.n_ctx),
+        slots=slots,
         decode_tokens_per_s=tokens / took_s if tokens >= TOKENS_LEAST and took_s > 0 else None,
-        longest_context=count_in(metrics, "llamacpp:n_tokens_max"),
+        longest_context=count_in(metrics, "llamacpp:n_past_max") if longest is None else longest,
+        prompt_tokens=count_in(metrics, "llamacpp:prompt_tokens_total") or 0,
+        prompt_s=metrics.get("llamacpp:prompt_seconds_total", 0.0),
+        decode_s=took_s,
+        keeps_prompts=not process.has_flag(host, ("--no-cache-prompt",))
+        and _SWITCHES.get(process.setting(host, (), "LLAMA_ARG_CACHE_PROMPT") or "", True),
         drafted=count_in(metrics, "llamacpp:spec_decode_num_draft_tokens_total") or 0,
         accepted=count_in(metrics, "llamacpp:spec_decode_num_accepted_tokens_total") or 0,
         steps=count_in(metrics, "llamacpp:spec_decode_num_drafts_total") or 0,
@@ -167,7 +203,8 @@ def observe_session(session: Session, facts: ModelFacts, t_us: int, host: Host, 
     ]
     ends = [end for index in turns if (end := session.turns[index].finished) is not None]
     figures = [turn_result(session, index, t_us).figures for index in turns]
-    counters = [end.perf for end in ends if end.perf is not None and end.perf.draft_tokens]
+    perfs = [end.perf for end in ends if end.perf is not None]
+    counters = [perf for perf in perfs if perf.draft_tokens]
     drafted = sum(each.draft_tokens or 0 for each in counters)
     accepted = sum(each.draft_accepted or 0 for each in counters)
     draft = Path(load.settings.draft_model or "")
@@ -178,6 +215,9 @@ def observe_session(session: Session, facts: ModelFacts, t_us: int, host: Host, 
         decode_tokens_per_s=_rate([each for each in figures if each.limited_by not in DISTURBED and not each.paused_s]),
         throttled_tokens_per_s=_rate([each for each in figures if each.limited_by == "throttled"]),
         longest_context=max((end.context_used or 0 for end in ends), default=0) or None,
+        prompt_tokens=sum(perf.prefill_tokens for perf in perfs),
+        prompt_s=sum(perf.prefill_ms for perf in perfs) / MS_PER_S,
+        decode_s=sum(perf.decode_ms for perf in perfs) / MS_PER_S,
         drafted=drafted,
         accepted=accepted,
         steps=max(0, sum(each.decode_tokens for each in counters) - accepted),
@@ -197,7 +237,7 @@ def _rate(turns: Sequence[TurnFigures]) -> float | None:
 
 def words_of(finding: Finding) -> tuple[str, str, str]:
     """What was seen; the change with its effect; how to prove it, or nothing."""
-    ratios = (("tok/s", finding.speed), ("J/token", finding.joules))
+    ratios = ((finding.rate, finding.speed), (finding.rate.replace("tok/s", "J/token"), finding.joules))
     effects = [f"{name} x{with_interval(ratio)}" for name, ratio in ratios if ratio is not None]
     effects += [f"frees {format_bytes_short(finding.saves_bytes)}"] if finding.saves_bytes else []
     change = f"-> {finding.change}" + (f": {', '.join(effects)}" if effects else "")
@@ -211,18 +251,35 @@ def advise(observed: Observed, place: RunTarget, prove: str) -> list[Finding]:
     """What to change, what brings most first. Nothing is read or measured here."""
     found = [
         finding
-        for rule in (_threads, _kv_type, _context, _flash_attention, _draft, _throttling, _swap, _disk)
+        for rule in (
+            _threads,
+            _batch,
+            _prompt_cache,
+            _kv_type,
+            _context,
+            _flash_attention,
+            _draft,
+            _throttling,
+            _swap,
+            _disk,
+        )
         for finding in rule(observed, place)
     ]
     if observed.others_load > place.threads * CONTENDED:
         # What it counted then says little of what it could do, and a prediction for an idle machine nothing at all.
         what = f"Others keep this machine busy (load {observed.others_load:.0f} on {place.threads} cores)"
-        found = [replace(each, speed=None, joules=None) for each in found if each.speed is None or each.saves_bytes]
+        found = [
+            replace(each, speed=None, joules=None) if each.name in _FOR_IDLE else each
+            for each in found
+            if each.name not in _FOR_IDLE or each.speed is None or each.saves_bytes
+        ]
         found.append(
             Finding(name="contention", what=what, change="ask again when they have ended: no rate holds until then")
         )
     ranked = sorted(found, key=lambda each: (-(each.speed.value if each.speed else 1.0), -(each.saves_bytes or 0)))
-    return [replace(each, prove=prove) for each in ranked]
+    # What a batch brings only a prompt shows that fills it.
+    long = prove.replace("-p 128 ", f"-p {N_UBATCH_DEFAULT} ")
+    return [replace(each, prove=long if each.name == "batch" else prove) for each in ranked]
 
 
 def _assessed(observed: Observed, place: RunTarget, **changed: object) -> Assessment:
@@ -231,11 +288,14 @@ def _assessed(observed: Observed, place: RunTarget, **changed: object) -> Assess
     return assess(observed.facts, replace(observed.settings, **changed), workload, place)
 
 
-def _faster(name: str, what: str, change: str, speed: Interval, saves_bytes: int | None = None) -> Finding:
+def _faster(
+    name: str, what: str, change: str, speed: Interval, *, saves_bytes: int | None = None, rate: str = "tok/s"
+) -> Finding:
     return Finding(
         name=name,
         what=what,
         change=change,
+        rate=rate,
         speed=speed,
         joules=banded(1 / speed.value, (sigma_of(speed) ** 2 + RATIO_SIGMA**2) ** 0.5),
         saves_bytes=saves_bytes,
@@ -265,6 +325,44 @@ def _threads(observed: Observed, place: RunTarget) -> Iterator[Finding]:
         )
 
 
+def _batch(observed: Observed, place: RunTarget) -> Iterator[Finding]:
+    """Each batch of a prompt reads all weights once; of fewer tokens than the default more of them are needed."""
+    settings, longest = observed.settings, observed.longest_context or 0
+    batch = micro_batch(settings, settings.n_ctx or longest or N_BATCH_DEFAULT)
+    if batch >= N_UBATCH_DEFAULT or longest < 2 * batch or observed.prompt_tokens < TOKENS_LEAST:
+        return
+    predicted = _assessed(observed, place, n_batch=None, n_ubatch=None).speed
+    rate = None if isinstance(predicted, Unavailable) else predicted.prefill_tokens_per_s
+    now = observed.prompt_tokens / observed.prompt_s if observed.prompt_s > 0 else None
+    if now is not None and rate is not None and rate.low > now * (1 + WORTH):
+        yield _faster(
+            "batch",
+            f"It reads prompts {batch} tokens at a time, {now:.3g} tok/s in the mean",
+            f"-b {N_BATCH_DEFAULT} -ub {N_UBATCH_DEFAULT}",
+            banded(rate.value / now, sigma_of(rate)),
+            rate="prompt tok/s",
+        )
+
+
+def _prompt_cache(observed: Observed, _place: RunTarget) -> Iterator[Finding]:
+    """What a prompt has in common with one before it need not be read again.
+
+    A server that keeps no prompt cannot tell how much that is: something between nothing and all, and so is the band.
+    """
+    if observed.keeps_prompts or observed.prompt_tokens < TOKENS_LEAST or observed.decode_s <= 0:
+        return
+    most = 1 + observed.prompt_s / observed.decode_s
+    if most > 1 + 2 * WORTH:
+        yield _faster(
+            "prompt cache",
+            f"It keeps no prompt: {observed.prompt_tokens} tokens were read in {format_seconds(observed.prompt_s)}, "
+            f"{1 - 1 / most:.0%} of the time that its answers took",
+            "leave --no-cache-prompt out",
+            banded(most**0.5, log(most) / 2 / REACH),
+            rate="tok/s with the prompt",
+        )
+
+
 def _kv_type(observed: Observed, place: RunTarget) -> Iterator[Finding]:
     settings = observed.settings
     if (settings.type_k or KV_TYPE, settings.type_v or KV_TYPE) != (KV_TYPE, KV_TYPE):
@@ -277,7 +375,7 @@ def _kv_type(observed: Observed, place: RunTarget) -> Iterator[Finding]:
             "Keys and values are f16",
             "-ctk q8_0 -ctv q8_0",
             banded(after.decode.value / before.decode.value, RATIO_SIGMA),
-            saves,
+            saves_bytes=saves,
         )
 
 
@@ -285,12 +383,13 @@ def _context(observed: Observed, place: RunTarget) -> Iterator[Finding]:
     n_ctx, longest = observed.settings.n_ctx, observed.longest_context
     if not n_ctx or not longest:
         return
-    enough = max(512, 1 << (2 * longest - 1).bit_length())
+    enough = max(512, 1 << (2 * longest - 1).bit_length()) * observed.slots
     if enough * 2 > n_ctx:
         return
     saves = _saved_bytes(_assessed(observed, place), _assessed(observed, place, n_ctx=enough))
     if saves is not None and saves >= SAVES_LEAST_BYTES:
-        what = f"Its context holds {n_ctx} tokens, and {longest} is the most that was ever used"
+        each = f" by one of its {observed.slots} slots" if observed.slots > 1 else ""
+        what = f"Its context holds {n_ctx} tokens, and {longest} is the most that was ever used{each}"
         yield Finding(name="context", what=what, change=f"-c {enough}", saves_bytes=saves)
 
 
@@ -369,13 +468,27 @@ def _settings(process: ModelProcess, host: Host) -> EngineSettings:
             if text.isascii() and text.isdecimal() and int(text[:9]) > 0:
                 settings = replace(settings, **{name: int(text[:9])})
         elif name == "flash_attention":
-            word = {"1": "on", "true": "on", "enabled": "on", "0": "off", "false": "off", "disabled": "off"}.get(
-                text, text
-            )
-            settings = replace(settings, flash_attention=word if word in {"on", "off"} else "auto")
+            on = _SWITCHES.get(text)
+            settings = replace(settings, flash_attention="auto" if on is None else "on" if on else "off")
         elif name == "draft_model" or text in get_args(KvType):
             settings = replace(settings, **{name: text})
     return settings
+
+
+def _file_of(host: Host, pid: int, name: str) -> Path:
+    """The file that a process means: in the folder where it was started, or in its container."""
+    seen = host.path(f"/proc/{pid}/{'root' if name.startswith('/') else 'cwd'}") / name.lstrip("/")
+    return seen if os.path.isfile(seen) else Path(name)  # noqa: PTH113 - is_file raises where nothing may be seen
+
+
+def _shares_context(process: ModelProcess, host: Host) -> bool:
+    """Whether all slots have one context together, as they have where their number is left to llama-server."""
+    if process.has_flag(host, ("-kvu", "--kv-unified")):
+        return True
+    if process.has_flag(host, ("-no-kvu", "--no-kv-unified")):
+        return False
+    told = _SWITCHES.get(process.setting(host, (), "LLAMA_ARG_KV_UNIFIED") or "")
+    return not process.setting(host, ("-np", "--parallel"), "LLAMA_ARG_N_PARALLEL") if told is None else told
 
 
 def _swapped_bytes(host: Host, pid: int) -> int:

@@ -10,9 +10,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -24,7 +24,7 @@ from edgetop.core.clock import US_PER_S
 from edgetop.core.records import Event, Record, Sampled, ServiceSeen, SourceAdded, TokensCounted
 from edgetop.core.sources import Channel, SourceInfo, Unavailable
 from edgetop.core.text import one_line
-from edgetop.inference.server.address import Address, ServerChoice, key_of
+from edgetop.inference.server.address import KEY_BYTES_MAX, Address
 from edgetop.inference.server.backend import detect, server_process_names, server_programs
 from edgetop.inference.server.usage import (
     NOT_RUNNING,
@@ -132,6 +132,8 @@ SCAN_EVERY = 5
 SERVERS_MAX = 32
 
 _KEY_FLAGS, _KEY_VARIABLE, _KEY_FILE_VARIABLE = ("--api-key",), "LLAMA_API_KEY", "LLAMA_ARG_API_KEY_FILE"
+_PREFIX: Final = (("--api-prefix",), "LLAMA_ARG_API_PREFIX")
+_CERTIFICATE: Final = (("--ssl-cert-file",), "LLAMA_ARG_SSL_CERT_FILE")
 
 FOR_OLLAMA = "set LLAMA_ARG_ENDPOINT_METRICS=1 in Ollama's environment"
 
@@ -657,7 +659,11 @@ class ServerMonitor:
         """One that has the key with which a server of one's own was started."""
         if not process.addresses:
             return None
-        poller = self._new_poller(Address("http", *process.addresses[0]), self._key_of(process))
+        of_own = process.uid == self._host.user_id
+        secret = bool(of_own and process.setting(self._host, *_CERTIFICATE))
+        prefix = (process.setting(self._host, *_PREFIX) or "").rstrip("/") if of_own else ""
+        address = Address("https" if secret else "http", *process.addresses[0], prefix)
+        poller = self._new_poller(address, self._key_of(process))
         poller.sleepless = self._never_sleeps(process)
         return poller
 
@@ -666,8 +672,7 @@ class ServerMonitor:
             return ""
         key = (process.setting(self._host, _KEY_FLAGS, _KEY_VARIABLE) or "").partition(",")[0]
         if not key and (file := process.setting(self._host, ("--api-key-file",), _KEY_FILE_VARIABLE)):
-            with suppress(ValueError):
-                key = key_of(ServerChoice(url="", key_file=file), None)
+            key = _first_key(self._host.path(f"/proc/{process.pid}/cwd") / file)
         return key if key.isascii() and key.isprintable() else ""
 
     def _never_sleeps(self, process: ModelProcess) -> bool:
@@ -718,6 +723,16 @@ class ServerMonitor:
     def _why_no_count(self) -> Unavailable:
         reasons = [server.no_count for server in self._servers if server.poller is not None]
         return next((reason for reason in reasons if reason is not None), NOTHING_FOUND)
+
+
+def _first_key(file: Path) -> str:
+    """The first key of a file as llama-server takes it: one a line, with comments; empty where it cannot be read."""
+    try:
+        with file.open("r", encoding="utf-8", errors="replace") as lines:
+            keys = (line.strip() for line in lines.read(KEY_BYTES_MAX).splitlines())
+            return next((key for key in keys if key and not key.startswith("#")), "")
+    except OSError:
+        return ""
 
 
 def _ending(server: MonitoredServer, t_us: int) -> Event:

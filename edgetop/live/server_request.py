@@ -135,6 +135,7 @@ _PROBE = Generate(
 )
 
 ASLEEP: Final = Unavailable("it sleeps, and a probe would wake it")
+INTERRUPTS: Final = Unavailable("a probe would end the answer that it may be giving to somebody else")
 
 
 class SpeedProbe(Struct, frozen=True, kw_only=True):
@@ -163,6 +164,8 @@ def probe_speed(address: Address, key: str, stopped: Callable[[], bool]) -> Spee
     client = ServerClient(address, key=key, idle_s=PROBE_S, stopped=lambda: stopped() or time.monotonic() > end_s)
     try:
         backend = detect(client)
+        if backend.interrupts:
+            return SpeedProbe(trouble=INTERRUPTS)
         offer = _loaded(backend.offers(client))
     except RequestError as error:
         return SpeedProbe(trouble=Unavailable(*error.reason))

@@ -66,6 +66,8 @@ class Program(NamedTuple):
     """Empty for the executable's own name."""
     port: int | None = None
     """Its default port of HTTP; `None` for one that is not contacted."""
+    other_port: int | None = None
+    """That of other versions."""
 
 
 NO_SERVERS: Final = (
@@ -287,6 +289,10 @@ class ModelProcess(Struct, frozen=True, kw_only=True):
     started: int = 0
     """In clock ticks since boot; with the pid, what identifies a process."""
 
+    def has_flag(self, host: Host, flags: Collection[str]) -> bool:
+        """Whether its command line has one of these flags."""
+        return any(each.partition("=")[0] in flags for each in _arguments(host.path(f"/proc/{self.pid}")))
+
     def setting(self, host: Host, flags: Collection[str], variable: str) -> str | None:
         """What its command line or else its environment says; empty for nothing, `None` where they cannot be read.
 
@@ -324,7 +330,7 @@ class _Found(Struct, frozen=True):
 class ModelProcesses:
     """Searches for model processes, without reading all files of all processes each time."""
 
-    def __init__(self, host: Host, servers: Iterable[tuple[str, str, int | None]]) -> None:
+    def __init__(self, host: Host, servers: Iterable[tuple[str, str, int | None, int | None]]) -> None:
         """`servers` are the known programs that serve models, as in `Program`."""
         self._host = host
         self._programs = (*(Program(*server) for server in servers), *NO_SERVERS)
@@ -414,7 +420,8 @@ class ModelProcesses:
         if seen.program is not None and seen.program.port is None:
             return process
         named = port_of(seen.arguments)
-        usual = named or (0 if seen.program is None else seen.program.port)
+        ports = (named,) if named or seen.program is None else (seen.program.port, seen.program.other_port)
+        usual = {port for port in ports if port is not None}
         inodes = sockets_of(self._host, process.pid)
         own = [listener for listener in listeners if listener.inode in inodes]
         if seen.program is None and not (own and _base(seen.arguments[0]).startswith("python")):
@@ -423,11 +430,13 @@ class ModelProcesses:
         if not own:
             # The sockets of another user's process are hidden. One of that user on its port is taken for it, and of a
             # service's own user the only one: OLLAMA_HOST in its environment may name any port.
-            own = [each for each in listeners if each.uid == process.uid and (process.uid or each.port == usual)]
-        chosen = [each for each in own if each.port == usual] or (own if len(own) == 1 else [])
+            own = [each for each in listeners if each.uid == process.uid and (process.uid or each.port in usual)]
+        chosen = [each for each in own if each.port in usual] or (own if len(own) == 1 else [])
         if not chosen:
             where = "its port is not among those of this machine: it may be in a container, or still be loading"
-            return replace(process, port_missing=f"it listens on several ports, none of them {usual}" if own else where)
+            none = f", none of them {' or '.join(map(str, sorted(usual)))}" if usual else ""
+            several = f"it listens on several ports{none}"
+            return replace(process, port_missing=several if own else where)
         addresses = {(LOCAL_HOSTS.get(each.address, each.address), each.port) for each in chosen}
         return replace(process, addresses=tuple(sorted(addresses)))
 

@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.sources import OUTSIDE_METERS, Channel, SourceInfo, Unavailable
-from edgetop.io.extensions import SENSORS, installed, switch_off
+from edgetop.io.extensions import FAILURES, SENSORS, installed, switch_off
 from edgetop.io.log import log
 from edgetop.telemetry.calibration import OwnCalibrations
 from edgetop.telemetry.host import (
@@ -285,8 +285,11 @@ def _probe_of_extension(name: str) -> Probe:
 
     def probe(host: Host) -> Iterator[Source | UnavailableSource]:
         try:
-            yield from installed(SENSORS)[name].load()(host)
-        except Exception as error:  # noqa: BLE001 - whatever it does, it is switched off
+            for found in installed(SENSORS)[name].load()(host):
+                if not isinstance(found, UnavailableSource) and not isinstance(getattr(found, "info", 0), SourceInfo):
+                    raise TypeError(f"{type(found).__name__} is no sensor")
+                yield found
+        except FAILURES as error:
             yield UnavailableSource(name=f"power.{name}", missing=Unavailable(switch_off(SENSORS, name, error)))
 
     return probe

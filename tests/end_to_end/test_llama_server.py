@@ -98,6 +98,20 @@ def test_the_screen_chats_with_a_server_and_outlives_it(
     assert second.end.stop_reason == "failed"
 
 
+def test_a_watched_server_is_probed_by_a_key(
+    home: IsolatedHome, small_model: Path, open_tmux: Callable[..., Tmux]
+) -> None:
+    with llama_server(small_model) as (url, _):
+        window = open_tmux(home.command("watch", "--server", url, "--power", "none"))
+        window.sees("idle")
+        window.press("p")
+        window.sees(r"probe: first token after .* tok/s, 16 tokens")
+        window.press("F10")
+        assert window.exit_code() == 0
+    (session,) = (path.read_text("utf-8") for path in home.session_paths)
+    assert "server_probed" in session
+
+
 def test_a_prompt_longer_than_its_context_ends_with_1_both_numbers_and_what_to_do(
     home: IsolatedHome, small_model: Path
 ) -> None:

@@ -12,9 +12,13 @@ from edgetop.core.records import Record, TurnFinished
 from edgetop.fit.assessment import RunTarget
 from edgetop.fit.devices import load_devices, machine_of
 from edgetop.fit.model_facts import read_facts
-from edgetop.live.advice import Observed, advise, observe_session, words_of
+from edgetop.inference.server.address import Address
+from edgetop.live.advice import Observed, advise, observe, observe_session, words_of
+from edgetop.live.server_monitor import ServerLocation
 from edgetop.telemetry.host import Host
+from tests.support.loopback_server import document, loopback_server
 from tests.support.recorded_sessions import HEAD, LOADED, MS, S, fold, turn
+from tests.support.server_usage import PROPS
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,81 @@ def test_a_context_that_nobody_uses_frees_memory(observed: Observed, place: RunT
     assert finding.saves_bytes is not None
     assert finding.saves_bytes >= 7168 * 30 * 2 * 192 * 2
     assert "context" not in names(replace(observed, longest_context=5000), place)
+
+
+def test_a_context_of_several_slots_is_enough_for_each(observed: Observed, place: RunTarget) -> None:
+    used = replace(observed, settings=replace(observed.settings, n_ctx=32768), longest_context=300, slots=4)
+    assert names(used, place)["context"] == "-c 4096"
+    assert "context" not in names(replace(used, settings=replace(used.settings, n_ctx=6000)), place)
+
+
+def test_a_batch_that_is_too_small_for_the_prompts_it_reads(observed: Observed, place: RunTarget) -> None:
+    small = replace(observed.settings, n_ubatch=4)
+    reads = replace(observed, settings=small, longest_context=900, prompt_tokens=5000, prompt_s=5000.0)
+    (finding,) = [
+        each for each in advise(reads, place, "edgetop bench --server u -p 128 -n 64") if each.name == "batch"
+    ]
+    assert finding.speed is not None
+    assert finding.speed.low > 1
+    assert (finding.change, finding.prove) == ("-b 2048 -ub 512", "edgetop bench --server u -p 512 -n 64")
+    assert "prompt tok/s x" in words_of(finding)[1]
+    assert "prompt J/token x" in words_of(finding)[1]
+    assert "batch" not in names(replace(reads, longest_context=7), place), "no prompt fills two such batches"
+    assert "batch" not in names(replace(reads, settings=replace(small, n_ubatch=None)), place)
+    assert "batch" not in names(replace(reads, prompt_s=0.001), place), "it is as fast as can be"
+
+
+def test_a_server_that_keeps_no_prompt(observed: Observed, place: RunTarget) -> None:
+    forgets = replace(observed, keeps_prompts=False, prompt_tokens=5000, prompt_s=30.0, decode_s=10.0, others_load=15.0)
+    (finding,) = [each for each in advise(forgets, place, "") if each.name == "prompt cache"]
+    assert finding.speed is not None
+    assert finding.speed.low == pytest.approx(1), "prompts may have nothing in common"
+    assert finding.speed.high == pytest.approx(40 / 10), "or all"
+    assert "75% of the time" in finding.what
+    assert "prompt cache" not in names(replace(forgets, keeps_prompts=True), place)
+    assert "prompt cache" not in names(replace(forgets, prompt_s=0.5), place)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "n_ctx", "keeps"),
+    [
+        ((), "", 8192, True),
+        (("-np", "4"), "", 4 * 8192, True),
+        (("-np", "4", "-kvu"), "", 8192, True),
+        (("-no-kvu", "--no-cache-prompt"), "", 4 * 8192, False),
+        (("--parallel=4",), "LLAMA_ARG_KV_UNIFIED=1\0LLAMA_ARG_CACHE_PROMPT=off", 8192, False),
+    ],
+    ids=["default", "slots", "slots that share", "apart", "environment"],
+)
+def test_a_server_is_seen_as_it_was_started(
+    arguments: tuple[str, ...], environment: str, n_ctx: int, *, keeps: bool, tmp_path: Path, small_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    proc = tmp_path / "proc/7"
+    proc.mkdir(parents=True)
+    words = ("llama-server", "-m", small_model.name, "-b", "256", *arguments)
+    (proc / "cmdline").write_text("".join(f"{word}\0" for word in words))
+    (proc / "environ").write_text(environment)
+    (proc / "cwd").symlink_to(small_model.parent)
+    monkeypatch.setattr(ServerLocation, "pid", lambda _: 7)
+    with loopback_server() as wire:
+        props = {
+            **PROPS,
+            "model_path": small_model.name,
+            "total_slots": 4,
+            "default_generation_settings": {"n_ctx": 8192},
+        }
+        wire.answers["GET /props"] = document(props)
+        wire.answers["GET /metrics"] = document(
+            b"llamacpp:prompt_tokens_total 700\nllamacpp:prompt_seconds_total 7.5\nllamacpp:n_past_max 321\n"
+            b"llamacpp:tokens_predicted_total 100\nllamacpp:tokens_predicted_seconds_total 10\n",
+            media="text/plain",
+        )
+        seen = observe(Address.parse(wire.url), "", Host(sysroot=tmp_path))
+    assert isinstance(seen, Observed), "its model is in the folder where it was started"
+    assert (seen.settings.n_ctx, seen.settings.n_batch, seen.slots, seen.keeps_prompts) == (n_ctx, 256, 4, keeps)
+    assert (seen.prompt_tokens, seen.prompt_s, seen.decode_s, seen.decode_tokens_per_s) == (700, 7.5, 10.0, 10.0)
+    assert seen.longest_context == 321
 
 
 def test_a_draft_model_that_costs_more_than_it_brings(observed: Observed, place: RunTarget) -> None:
@@ -138,6 +217,7 @@ def test_a_session_of_one_s_own_engine_shows_what_it_did(observed: Observed, tmp
     assert found.throttled_tokens_per_s is None
     assert found.longest_context == 60 + 80
     assert (found.drafted, found.accepted, found.steps) == (90, 30, 50)
+    assert (found.prompt_tokens, found.prompt_s, found.decode_s) == (100, 0.4, 0.8)
     assert (found.swapped_bytes, found.reread_bytes) == (65536 * 1024, 3_000_000)
     assert found.others_load == 7 - 1 - 2, "but for this very thread, and what the engine runs"
     (tmp_path / "proc/loadavg").write_text("0.20 1 1 7/99 77\n")

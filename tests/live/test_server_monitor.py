@@ -267,16 +267,17 @@ def test_the_children_of_a_router_are_no_servers_of_their_own(proc: FakeProcesse
     assert (row.pid, row.threads) == (10, 14)
 
 
-@pytest.mark.parametrize("way", ["flag", "joined", "variable", "file"])
+@pytest.mark.parametrize("way", ["flag", "joined", "variable", "file", "file in its folder"])
 def test_a_server_of_ones_own_is_asked_with_the_key_that_it_was_started_with(
     way: str, proc: FakeProcesses, wire: LoopbackServer, tmp_path: Path
 ) -> None:
-    (tmp_path / "key").write_text("hush-hush\n")
+    (tmp_path / "key").write_text("# of ours\n\nhush-hush\nother\n")
     arguments = {
         "flag": ("--api-key", "hush-hush"), "joined": ("--api-key=hush-hush,other",), "variable": (),
-        "file": ("--api-key-file", str(tmp_path / "key")),
+        "file": ("--api-key-file", str(tmp_path / "key")), "file in its folder": ("--api-key-file", "key"),
     }[way]  # fmt: skip
     proc.process(10, "llama-server", *arguments, ports=(port_of(wire),), uid=os.geteuid())
+    (proc.root / "10" / "cwd").symlink_to(tmp_path)
     (proc.root / "10" / "environ").write_text("A=1\0LLAMA_API_KEY=hush-hush\0" if way == "variable" else "A=1\0")
     proc.process(11, "llama-server", "--api-key", "of-another", ports=(), uid=4711)
     serve_usage(wire, metrics=llama_metrics(1), slots=llama_slots(None))
@@ -284,6 +285,17 @@ def test_a_server_of_ones_own_is_asked_with_the_key_that_it_was_started_with(
     watched.round()
     assert wire.requests[-1].headers["authorization"] == "Bearer hush-hush"
     assert "hush" not in repr((watched.records, watched.watch.rows))
+
+
+def test_a_server_of_ones_own_is_asked_behind_its_prefix_and_by_tls(proc: FakeProcesses, wire: LoopbackServer) -> None:
+    proc.process(10, "llama-server", "--api-prefix", "/llm/", ports=(port_of(wire),), uid=os.geteuid())
+    proc.process(11, "llama-server", "--ssl-cert-file", "a.pem", ports=(5555,), uid=os.geteuid())
+    wire.answers["GET /llm/props"] = document(PROPS)
+    watched = Watched(proc)
+    watched.round()
+    prefixed, secret = watched.watch.rows
+    assert (prefixed.state, prefixed.address) == ("answers", f"{wire.url}/llm")
+    assert secret.address == "https://127.0.0.1:5555"
 
 
 def test_the_key_of_another_users_server_is_not_taken(proc: FakeProcesses, wire: LoopbackServer) -> None:
@@ -403,22 +415,22 @@ def test_a_probe_that_comes_to_nothing_says_why(
     assert not acts_on_a_terminal(told)
 
 
-def test_a_server_that_ends_answers_when_it_is_asked_is_asked_once(proc: FakeProcesses, wire: LoopbackServer) -> None:
-    """As llama_cpp.server 0.3.36 lists its models: a second look cut off the answer of somebody else."""
+def test_a_server_that_ends_answers_when_it_is_asked_for_its_models_is_not(
+    proc: FakeProcesses, wire: LoopbackServer
+) -> None:
+    """As llama_cpp.server 0.3.36 does: a look at them cuts off the answer of somebody else."""
     model = {"id": MODEL_PATH, "object": "model", "owned_by": "me", "permissions": []}
     wire.answers["GET /v1/models"] = document({"object": "list", "data": [model]})
-    wire.answers["GET /docs"] = document(b"<!DOCTYPE html>", media="text/html")
+    page = "<!DOCTYPE html><title>\N{LLAMA} llama.cpp Python API - Swagger UI</title>".encode()
+    wire.answers["GET /docs"] = document(page, media="text/html")
     proc.process(10, "python3", "-m", "llama_cpp.server", "--model", MODEL_PATH, ports=(port_of(wire),))
-    found = Watched(proc)
-    found.round(3)
-    assert wire.asked == [], "one that was found is not asked at all"
-    (row,) = found.watch.rows
-    assert (row.kind, row.models, row.state) == ("llama_cpp.server", (MODEL_PATH.rpartition("/")[2],), None)
-    given = Watched(proc, wire.url)
-    given.round()
-    while_looked_for = wire.asked.count("GET /v1/models")
-    given.round(3)
-    assert wire.asked.count("GET /v1/models") == while_looked_for
-    assert wire.asked.count("GET /docs") == 3
-    (row,) = given.watch.rows
-    assert (row.state, row.models) == ("answers", (MODEL_PATH.rpartition("/")[2],))
+    for given in ((), (wire.url,)):
+        watched = Watched(proc, *given)
+        watched.round(3)
+        (row,) = watched.watch.rows
+        assert (row.kind, row.models) == ("llama_cpp.server", (MODEL_PATH.rpartition("/")[2],)), "of its command line"
+        assert (row.state, watched.session.services[1].counts) == ("answers", "nothing")
+        watched.watch.probe()
+        assert "would end the answer" in until_probed(watched)
+    assert "GET /v1/models" not in wire.asked
+    assert CHAT not in wire.asked

@@ -51,7 +51,7 @@ def proc(tmp_path: Path) -> FakeProcesses:
         ("/usr/bin/python3.11 /usr/local/bin/vllm serve Qwen/Qwen3-0.6B", "vllm", 8000),
         ("python -m vllm.entrypoints.openai.api_server --model m", "vllm", 8000),
         ("VLLM::EngineCore", "vllm worker", None),
-        ("python3 -m llama_cpp.server --model a.gguf", "llama_cpp.server", None),
+        ("python3 -m llama_cpp.server --model a.gguf", "llama_cpp.server", 8000),
         ("python3 -m mlc_llm serve HF://mlc-ai/x", "mlc_llm", 8000),
         ("/srv/llava.llamafile -ngl 0", "llamafile", 8080),
         ("rpc-server -p 50052", "rpc-server", None),
@@ -140,6 +140,14 @@ def test_a_service_that_listens_elsewhere_is_found_by_the_only_socket_of_its_use
     found = proc.found()
     assert found[20].addresses == (("127.0.0.1", 11500),)
     assert found[30].addresses == (), "root has more services than this one"
+
+
+@pytest.mark.parametrize("port", [8080, 9931])
+def test_a_llama_server_of_roots_is_found_at_the_port_of_its_version(port: int, proc: FakeProcesses) -> None:
+    proc.process(20, "llama-server", "-m", "a.gguf", uid=0, mapped=None, ports=None)
+    proc.listen(22, "556", uid=0)
+    proc.listen(port, "557", uid=0)
+    assert proc.found()[20].addresses == (("127.0.0.1", port),)
 
 
 def test_a_process_that_loads_a_model_later_is_found_then(proc: FakeProcesses) -> None:

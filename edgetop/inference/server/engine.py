@@ -39,6 +39,7 @@ from edgetop.inference.server.backend import (
     ServerBackend,
     choose,
     detect,
+    failures_named,
     report_test,
 )
 from edgetop.inference.server.connection import ServerClient, with_short_names
@@ -92,8 +93,9 @@ class Generation:
         reason: StopReason
         text = ""
         try:
-            self._receive()
-            reason = self._reason()
+            with failures_named(self._backend):
+                self._receive()
+                reason = self._reason()
         except RequestError as error:
             reason, text = _failure(error)
         self._add_textless(reason)
@@ -180,17 +182,23 @@ class Generation:
         self._report(Prefill(turn=self._command.turn, t_us=t_us, done=done, total=total, cached=cached))
 
     def _reason(self) -> StopReason:
-        """Why the answer ended; a length that was not requested is the end of the context."""
+        """Why the answer ended; a length that nobody asked for is a full context, if it is none of the server's own."""
         reason = self._reported.stop_reason or "end_of_generation"
         sampling = self._command.sampling
         if reason == "max_tokens":
             count = self._reported.total_tokens or self._reported.generated
             too_short = count is not None and sampling.max_tokens is not None and count < sampling.max_tokens - 1
-            return "context_full" if too_short or sampling.max_tokens is None else reason
+            unasked = sampling.max_tokens is None and not (self._backend.cuts and not self._is_full(count))
+            return "context_full" if too_short or unasked else reason
         if reason == "end_of_generation" and any(sampling.stop) and not self._reported.is_end:
             # It says the same of both.
             return "stop_string"
         return reason
+
+    def _is_full(self, generated: int | None) -> bool:
+        """Whether prompt and answer are known to fill the context."""
+        n_ctx, prompt = self._model.settings.n_ctx, self._reported.prompt_tokens
+        return None not in {n_ctx, prompt, generated} and (prompt or 0) + (generated or 0) >= (n_ctx or 0) - 1
 
     def _add_textless(self, reason: StopReason) -> None:
         """Add the last tokens, where they brought no text: half a character, or a stop string that was held back."""
@@ -255,6 +263,8 @@ class Generation:
             )
         if reply.chunks >= BURST_CHUNKS and reply.arrivals * 2 < reply.chunks:
             yield f"The reply came in bursts, {reply.chunks} pieces in {reply.arrivals}: its rate is that of bursts."
+        if finished.stop_reason == "max_tokens" and self._command.sampling.max_tokens is None:
+            yield "The server ended the reply at a length of its own, or with its context full; it does not say which."
         if self._reported.model and not self._backend.is_same_model(self._model.name, self._reported.model):
             yield (
                 f"Another model answers at this address: {quoted(self._reported.model)}, not "
@@ -284,11 +294,12 @@ class ServerEngine:
             key = key_of(self._choice, os.environ.get(KEY_VARIABLE))
             client = self._client(stop, key, report)
             backend = detect(client, self._choice.kind)
-            _refuse_flags(self._choice, backend)
-            backend.wait_until_ready(client, self._choice.loading_s)
-            wanted = None if command.path == str(ANY_MODEL) else command.path
-            offer = choose(backend.offers(client), wanted)
-            model = backend.load(client, offer, command.settings, self._choice.loading_s)
+            with failures_named(backend):
+                _refuse_flags(self._choice, backend)
+                backend.wait_until_ready(client, self._choice.loading_s)
+                wanted = None if command.path == str(ANY_MODEL) else command.path
+                offer = choose(backend.offers(client), wanted)
+                model = backend.load(client, offer, command.settings, self._choice.loading_s)
         except RequestCancelledError:
             hint = "Load the model again."
             report(LoadFailed(reason="cancelled", message="Loading was cancelled.", hint=hint))

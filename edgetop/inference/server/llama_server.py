@@ -31,6 +31,8 @@ from edgetop.inference.server.connection import Count, Note, ServerClient, Total
 from edgetop.inference.server.openai import CHAT_PATH, Timings, chat_body, chat_stream, perf_of
 from edgetop.inference.server.usage import (
     TOO_FAST,
+    EndedCount,
+    Metrics,
     ReportedCount,
     RequestCount,
     RunningCount,
@@ -111,7 +113,7 @@ class LlamaServerBackend(ServerBackend):
     kind = "llama-server"
     name = "llama-server"
     programs = (
-        Program(r"(ik_|com\.docker\.)?llama-server\b|llama serve\b", "llama-server", 8080),
+        Program(r"(ik_|com\.docker\.)?llama-server\b|llama serve\b", "llama-server", 8080, 9931),
         Program(r"(\S*\.)?llamafiler?\b", "llamafile", 8080),
     )
     process_names = ("llama-server", "llama", "ik_llama-server", "com.docker.llama")
@@ -370,7 +372,6 @@ class _Counted(NamedTuple):
     counts: TokensCounted
     no_count: Unavailable | None = None
     uncertainty: float = 0.0
-    """Where only ended requests are counted: each running one may have as many tokens as the longest one so far."""
 
 
 PROPS_EVERY = 5
@@ -395,8 +396,7 @@ class _UsageReader:
         self._has_metrics = self._has_slots = True
         self._requests = RequestCount()
         self._running = RunningCount()
-        self._ended: int | None = None
-        self._largest_step = 0
+        self._ended = EndedCount()
         self._served: set[int] = set()
         """Slots that have been seen at work."""
 
@@ -413,7 +413,7 @@ class _UsageReader:
             self._until_props = PROPS_EVERY
             props = self._props = client.get(f"/props{self._query}", _Props)
         counted = self._counted(metrics, slots, consistent=consistent, may_sleep=may_sleep)
-        values = metrics or {}
+        values = metrics or Metrics()
         running = None if slots is None else sum(slot.is_processing for slot in slots)
         return Usage(
             kind="llama-server",
@@ -431,9 +431,7 @@ class _UsageReader:
             context_share=_context_share(slots or ()),
         )
 
-    def _read(
-        self, client: ServerClient, *, may_sleep: bool
-    ) -> tuple[dict[str, float] | None, list[_Slot] | None, bool]:
+    def _read(self, client: ServerClient, *, may_sleep: bool) -> tuple[Metrics | None, list[_Slot] | None, bool]:
         """Metrics and slots, and whether they are consistent: no request ended in between.
 
         A request that ends moves from the slots to the counter at one moment, between two answers.
@@ -453,23 +451,21 @@ class _UsageReader:
         return metrics, slots, False
 
     def _counted(
-        self, metrics: dict[str, float] | None, slots: list[_Slot] | None, *, consistent: bool, may_sleep: bool
+        self, metrics: Metrics | None, slots: list[_Slot] | None, *, consistent: bool, may_sleep: bool
     ) -> _Counted:
         running = {_request(slot): _generated(slot) for slot in slots or () if slot.is_processing}
         ended = None if metrics is None else _ended(metrics)
         if ended is not None and slots is not None:
             return _Counted(self._requests.update(ended, running) if consistent else TOO_FAST, "all")
         if ended is not None and metrics is not None:
-            step = 0 if self._ended is None else max(0, ended - self._ended)
-            self._ended, self._largest_step = ended, max(self._largest_step, step)
-            under_way = metrics.get(_PROCESSING, 0.0)
-            return _Counted(ended, "ended", ENDED_ONLY, max(1, self._largest_step) * under_way)
+            uncertainty = self._ended.uncertainty(ended, metrics.get(_PROCESSING, 0.0))
+            return _Counted(ended, "ended", ENDED_ONLY, uncertainty)
         if slots is not None:
             return _Counted(self._running.update(running), "running", RUNNING_ONLY, self._running.unseen)
         missing = MAY_SLEEP if may_sleep else METRICS_OFF
         return _Counted(missing, "nothing", missing)
 
-    def _metrics(self, client: ServerClient) -> dict[str, float] | None:
+    def _metrics(self, client: ServerClient) -> Metrics | None:
         if not self._has_metrics:
             return None
         text = text_at(client, f"/metrics{self._query}")
@@ -516,14 +512,19 @@ class _RouterReader:
         models = client.get("/v1/models", _Models).data
         loaded = [model.id for model in models if model.status is not None and model.status.value in _LOADED]
         self._readers = {name: self._readers.get(name, _UsageReader(_query(name))) for name in loaded}
-        usages: dict[Hashable, Usage] = {
-            name: reader.read(client, sleepless=False) for name, reader in self._readers.items()
-        }
+        usages: dict[Hashable, Usage] = {}
+        for name, reader in self._readers.items():
+            try:
+                usages[name] = reader.read(client, sleepless=False)
+            except RequestError as error:
+                # It may have been unloaded since it was listed.
+                if error.cause not in {"missing", "refused", "loading"}:
+                    raise
         if not usages:
             tokens = self._tokens.update({})
             return Usage(kind="llama-server", version=version, tokens=tokens, counts="all", running=0)
         return together(
-            usages, Usage(kind="llama-server", version=version, models=tuple(loaded), tokens=0), self._tokens
+            usages, Usage(kind="llama-server", version=version, models=tuple(map(str, usages)), tokens=0), self._tokens
         )
 
 
@@ -553,6 +554,6 @@ def _generated(slot: _Slot) -> int:
     return 0 if next_token is None else next_token.n_decoded
 
 
-def _ended(metrics: dict[str, float]) -> int | None:
+def _ended(metrics: Metrics) -> int | None:
     """Tokens of requests that have ended."""
     return count_in(metrics, "llamacpp:tokens_predicted_total")

@@ -37,6 +37,7 @@ class LmStudioBackend(OpenAiBackend):
     name = "LM Studio"
     programs = (Program(r"(LM Studio|lm-studio|LM-Studio|llmster)\b", "lm-studio", 1234),)
     process_names = ("lms",)
+    cuts = False
 
     def __init__(self) -> None:
         super().__init__()

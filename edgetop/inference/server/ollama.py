@@ -155,8 +155,13 @@ class OllamaBackend(ServerBackend):
 
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
-        """Only Ollama has `/api/version`. Raises RequestError."""
+        """It has `/api/version`; so has Open WebUI, which answers other paths with a page. Raises RequestError."""
         client.get("/api/version", _Version)
+        try:
+            client.get("/api/ps", _Models)
+        except RequestError as error:
+            if error.cause != "missing":
+                raise
         return True
 
     def version(self, client: ServerClient) -> str:

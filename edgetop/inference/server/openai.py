@@ -45,14 +45,6 @@ CHAT_PATH = "/v1/chat/completions"
 
 MODELS_PATH = "/v1/models"
 
-ENDS_ANSWERS = {"me"}
-"""The owner of its models that llama_cpp.server names. It ends the answer it is giving as soon as anybody asks for
-anything of the model, the list of models among it (`interrupt_requests`; tried with 0.3.36), so that it is asked only
-where a person gives its address, and for its models once."""
-
-QUIET_PATH = "/docs"
-"""What such a server answers without its model."""
-
 NO_COUNTERS = Unavailable(
     "this kind of server does not report how many tokens it generates", "llama-server with --metrics and vLLM do"
 )
@@ -168,6 +160,8 @@ class _Chunk(Struct):
     usage: _Usage | None = None
     timings: Timings | None = None
     prompt_progress: _PromptProgress | None = None
+    content: object = None
+    """In place of `choices` in what llama-server answers at `/completion`."""
     model: str | None = None
     error: object = None
     detail: object = None
@@ -180,18 +174,16 @@ class OpenAiBackend(ServerBackend):
     kind = "openai"
     name = "OpenAI API"
     programs: ClassVar[tuple[Program, ...]] = (
-        Program(r"python\S* -m llama_cpp\.server\b", "llama_cpp.server"),  # see `ENDS_ANSWERS`
         Program(r"(python\S* (-m |\S*/))?mlc_llm serve\b", "mlc_llm", 8000),
         Program(r"mistralrs(-server| serve)\b|mistralrs\b", "mistral.rs", 1234),
         Program(r"(python\S* \S*/)?(lemonade-server|lemonade|lemond)\b", "lemonade", 13305),
     )
     process_names: ClassVar[tuple[str, ...]] = ()
     counted_by: ClassVar[CountedBy] = "nothing"
+    cuts = True
 
     def __init__(self) -> None:
         self._models: dict[str, ListedModel] = {}
-        self._listed: tuple[str, ...] = ()
-        """Of a server that is not asked for its models again."""
 
     @classmethod
     def matches(cls, client: ServerClient) -> bool:  # noqa: ARG003 - whatever is not known is taken for one
@@ -237,20 +229,38 @@ class OpenAiBackend(ServerBackend):
 
     def read_usage(self, client: ServerClient) -> Usage:
         """The names of its models; the API has no counters. Raises RequestError."""
-        if self._listed:
-            text_at(client, QUIET_PATH)
-            models = self._listed
-        else:
-            listed = listed_models(client)
-            models = _names_of(listed)
-            self._listed = models if owners(listed) == ENDS_ANSWERS else ()
         return Usage(
             kind=self.kind,
-            models=models,
+            models=model_names(client),
             tokens=NO_COUNTERS,
             counts="nothing",
             no_count=NO_COUNTERS,
         )
+
+
+class LlamaCppPythonBackend(OpenAiBackend):
+    """llama-cpp-python's own server.
+
+    It ends the answer it is giving as soon as anybody asks for anything of the model, the list of models among it
+    (`interrupt_requests`, on by default), so it is known, and watched, by a page that it gives without its model.
+    """
+
+    kind = "llama_cpp.server"
+    name = "llama_cpp.server"
+    programs: ClassVar[tuple[Program, ...]] = (Program(r"python\S* -m llama_cpp\.server\b", "llama_cpp.server", 8000),)
+    health_path = "/docs"
+    cuts = False
+    interrupts = True
+
+    @classmethod
+    def matches(cls, client: ServerClient) -> bool:
+        """It names itself in the title of its documentation."""
+        return "llama.cpp Python API" in (text_at(client, cls.health_path) or "")
+
+    def read_usage(self, client: ServerClient) -> Usage:
+        """That it answers. Raises RequestError."""
+        text_at(client, self.health_path)
+        return Usage(kind=self.kind, tokens=NO_COUNTERS, counts="nothing", no_count=NO_COUNTERS)
 
 
 BACKENDS = (OpenAiBackend,)
@@ -258,11 +268,7 @@ BACKENDS = (OpenAiBackend,)
 
 def model_names(client: ServerClient) -> tuple[str, ...]:
     """Names of the models that a server offers. Raises RequestError."""
-    return _names_of(listed_models(client))
-
-
-def _names_of(models: list[ListedModel]) -> tuple[str, ...]:
-    return tuple(name for model in models for name in names_without_folders(model.id))
+    return tuple(name for model in listed_models(client) for name in names_without_folders(model.id))
 
 
 def chat_messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, str]]:
@@ -305,7 +311,7 @@ def _delta(event: bytes, note: Note, *, counted_by: CountedBy) -> Delta:
     chunk = decode(event, _Chunk, note)
     if chunk.error is not None or chunk.kind == "error" or (chunk.detail is not None and chunk.choices is None):
         raise error_in_stream(error_words(event))
-    choice = chunk.choices[0] if chunk.choices else _Choice()
+    choice = chunk.choices[0] if chunk.choices else _Choice(text=chunk.content)
     message = choice.delta or choice.message or _Message(content=choice.text)
     usage = chunk.usage or _Usage()
     timings = chunk.timings
@@ -332,6 +338,63 @@ def _delta(event: bytes, note: Note, *, counted_by: CountedBy) -> Delta:
         hidden_tokens=None if hidden is None else hidden.reasoning_tokens,
         model=chunk.model or "",
         perf=None if timings is None else perf_of(timings),
+    )
+
+
+class _EventUsage(Struct):
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    input_tokens_details: _PromptDetails | None = None
+    output_tokens_details: _CompletionDetails | None = None
+    cache_read_input_tokens: Count | None = None
+    """Of the API of messages, where they are no part of `input_tokens`."""
+
+
+class _EventAnswer(Struct):
+    model: str | None = None
+    usage: _EventUsage | None = None
+
+
+class _Event(_EventAnswer):
+    """Of a stream of typed events, or a whole answer."""
+
+    delta: object = None
+    response: _EventAnswer | None = None
+    message: _EventAnswer | None = None
+    error: object = None
+    kind: object = field(default=None, name="type")
+
+
+_DELTA_TEXTS = ("text", "thinking", "partial_json")
+
+
+def event_stream() -> AnswerStream:
+    """Parses answers of the APIs of responses and of messages, which say with each event of what type it is."""
+    return AnswerStream(_event_delta)
+
+
+def _event_delta(data: bytes, note: Note) -> Delta:
+    event = decode(data, _Event, note)
+    if event.error is not None or event.kind == "error":
+        raise error_in_stream(error_words(data))
+    text = event.delta
+    if isinstance(text, dict):
+        text = next((text[name] for name in _DELTA_TEXTS if name in text), None)
+    # An answer stands in its first event, or in its last one, or is all there is.
+    answer = event.response or event.message or _EventAnswer()
+    usage = event.usage or answer.usage or _EventUsage()
+    cached, prompt = usage.cache_read_input_tokens, usage.input_tokens
+    if cached is not None and prompt is not None:
+        prompt += cached
+    details, hidden = usage.input_tokens_details, usage.output_tokens_details
+    return Delta(
+        text=text if isinstance(text, str) else "",
+        prompt_tokens=prompt,
+        cached_tokens=details.cached_tokens if details is not None else cached,
+        total_tokens=usage.output_tokens,
+        hidden_tokens=None if hidden is None else hidden.reasoning_tokens,
+        model=event.model or answer.model or "",
+        done=event.kind in {"response.completed", "message_stop"},
     )
 
 

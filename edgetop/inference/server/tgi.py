@@ -10,7 +10,14 @@ from edgetop.core.sources import Unavailable
 from edgetop.inference.server.backend import Program
 from edgetop.inference.server.connection import ServerClient
 from edgetop.inference.server.openai import OpenAiBackend
-from edgetop.inference.server.usage import Usage, count_in, names_without_folders, parse_metrics, text_at
+from edgetop.inference.server.usage import (
+    EndedCount,
+    Usage,
+    count_in,
+    names_without_folders,
+    parse_metrics,
+    text_at,
+)
 
 NO_METRICS = Unavailable("Text Generation Inference shows no metrics here", "see its --prometheus-port")
 WHEN_ENDED = Unavailable("Text Generation Inference counts the tokens of a request when it has ended")
@@ -37,6 +44,7 @@ class TgiBackend(OpenAiBackend):
     def __init__(self) -> None:
         super().__init__()
         self._info: _Info | None = None
+        self._ended = EndedCount()
 
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
@@ -55,6 +63,7 @@ class TgiBackend(OpenAiBackend):
         metrics = parse_metrics(text_at(client, "/metrics") or "")
         # A sum of a histogram to which each request adds its tokens when it ends.
         tokens = count_in(metrics, "tgi_request_generated_tokens_sum")
+        running = count_in(metrics, "tgi_batch_current_size")
         return Usage(
             kind=self.kind,
             version=self._info.version,
@@ -63,7 +72,8 @@ class TgiBackend(OpenAiBackend):
             counts="nothing" if tokens is None else "ended",
             no_count=NO_METRICS if tokens is None else WHEN_ENDED,
             prompt_tokens=count_in(metrics, "tgi_request_input_length_sum"),
-            running=count_in(metrics, "tgi_batch_current_size"),
+            uncertainty=0.0 if tokens is None else self._ended.uncertainty(tokens, running or 0),
+            running=running,
             waiting=count_in(metrics, "tgi_queue_size"),
         )
 

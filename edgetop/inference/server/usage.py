@@ -130,6 +130,21 @@ class RunningCount:
         return self._seen
 
 
+class EndedCount:
+    """How far a count of ended requests may be off: each running one may have as many tokens as ever ended at once."""
+
+    def __init__(self) -> None:
+        self._ended: int | None = None
+        self._largest_step = 1
+
+    def uncertainty(self, ended: int, running: float) -> float:
+        """In tokens, with `ended` tokens counted and so many requests running."""
+        if self._ended is not None:
+            self._largest_step = max(self._largest_step, ended - self._ended)
+        self._ended = ended
+        return self._largest_step * running
+
+
 IDLE_S = 2.0
 """A server that sends nothing for so long is not polled for a while."""
 
@@ -286,7 +301,7 @@ class ServerPoller:
             trouble = Unavailable(*error.reason)
             if state == "down":
                 self._reader = None
-        except Exception as error:
+        except extensions.FAILURES as error:
             name = extensions.owner(extensions.SERVERS, type(self._reader))
             if name is None:
                 raise
@@ -365,23 +380,36 @@ _SAMPLE = re.compile(
 )
 
 
-def count_in(metrics: dict[str, float], name: str) -> int | None:
+class Metrics(dict[str, float]):
+    """Samples by name, those of one name and several sets of labels added up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sets: dict[str, int] = {}
+        """How many were added up."""
+
+
+def count_in(metrics: Metrics, name: str) -> int | None:
     """A sample that counts something; `None` where it is missing or not plausible."""
     value = metrics.get(name)
     return None if value is None or not 0 <= value < 2**53 else round(value)
 
 
-def share_in(metrics: dict[str, float], *names: str) -> float | None:
-    """The first of these samples that is a share, from 0 to 1."""
-    return next((value for name in names if (value := metrics.get(name)) is not None and 0 <= value <= 1), None)
+def evaluated_in(metrics: Metrics, prompts: str, cached: str) -> int | None:
+    """Tokens of prompts without those that came from a cache, which the server counts among them."""
+    total = count_in(metrics, prompts)
+    return None if total is None else max(0, total - (count_in(metrics, cached) or 0))
 
 
-def parse_metrics(text: str) -> dict[str, float]:
-    """The samples by name, those of one name and several sets of labels added up.
+def share_in(metrics: Metrics, *names: str) -> float | None:
+    """The first of these samples that is a share, from 0 to 1; of several engines, the mean."""
+    means = (metrics[name] / metrics.sets[name] for name in names if name in metrics)
+    return next((mean for mean in means if 0 <= mean <= 1), None)
 
-    A line that is no sample is skipped, and so is a value that is no finite number.
-    """
-    values: dict[str, float] = {}
+
+def parse_metrics(text: str) -> Metrics:
+    """The samples of a text. A line that is none is skipped, and so is a value that is no finite number."""
+    values = Metrics()
     for line in text.splitlines():
         match = None if line.startswith("#") else _SAMPLE.fullmatch(line)
         if match is None:
@@ -392,4 +420,5 @@ def parse_metrics(text: str) -> dict[str, float]:
             continue
         if isfinite(value):
             values[match[1]] = values.get(match[1], 0.0) + value
+            values.sets[match[1]] = values.sets.get(match[1], 0) + 1
     return values

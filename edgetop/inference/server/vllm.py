@@ -13,16 +13,26 @@ from edgetop.inference.server.backend import ChatRequest, LoadedModel, Program
 from edgetop.inference.server.connection import ServerClient
 from edgetop.inference.server.openai import (
     CHAT_PATH,
+    LlamaCppPythonBackend,
     OpenAiBackend,
     chat_body,
     listed_models,
     model_names,
     owners,
 )
-from edgetop.inference.server.usage import Usage, count_in, parse_metrics, share_in, text_at
+from edgetop.inference.server.usage import (
+    EndedCount,
+    Usage,
+    count_in,
+    evaluated_in,
+    parse_metrics,
+    share_in,
+    text_at,
+)
 from edgetop.io.http import RequestError
 
 NO_SGLANG = Unavailable("SGLang does not count its tokens", "start it with --enable-metrics")
+WHEN_ENDED = Unavailable("SGLang counts the tokens of a request when it has ended")
 
 NOT_COUNTED = Unavailable("vLLM does not count its tokens", "start it without --disable-log-stats")
 
@@ -42,6 +52,11 @@ class SglangBackend(OpenAiBackend):
     load_request: ClassVar[dict[str, object]] = {"ignore_eos": True}
     process_names: ClassVar[tuple[str, ...]] = ()
     counted_by = "usage"
+    cuts = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ended = EndedCount()
 
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
@@ -66,14 +81,16 @@ class SglangBackend(OpenAiBackend):
         """Its Prometheus metrics, where they are switched on. Raises RequestError."""
         metrics = parse_metrics(text_at(client, "/metrics") or "")
         tokens = count_in(metrics, "sglang:generation_tokens_total")
+        running = count_in(metrics, "sglang:num_running_reqs")
         return Usage(
             kind=self.kind,
             models=model_names(client),
             tokens=NO_SGLANG if tokens is None else tokens,
-            counts="nothing" if tokens is None else "all",
-            no_count=NO_SGLANG if tokens is None else None,
-            prompt_tokens=count_in(metrics, "sglang:prompt_tokens_total"),
-            running=count_in(metrics, "sglang:num_running_reqs"),
+            counts="nothing" if tokens is None else "ended",
+            no_count=NO_SGLANG if tokens is None else WHEN_ENDED,
+            uncertainty=0.0 if tokens is None else self._ended.uncertainty(tokens, running or 0),
+            prompt_tokens=evaluated_in(metrics, "sglang:prompt_tokens_total", "sglang:cached_tokens_total"),
+            running=running,
             waiting=count_in(metrics, "sglang:num_queue_reqs"),
             context_share=share_in(metrics, "sglang:token_usage"),
         )
@@ -119,14 +136,15 @@ class VllmBackend(SglangBackend):
             tokens=NOT_COUNTED if tokens is None else tokens,
             counts="nothing" if tokens is None else "all",
             no_count=NOT_COUNTED if tokens is None else None,
-            prompt_tokens=count_in(metrics, "vllm:prompt_tokens_total"),
+            prompt_tokens=evaluated_in(metrics, "vllm:prompt_tokens_total", "vllm:prompt_tokens_cached_total"),
             running=count_in(metrics, "vllm:num_requests_running"),
             waiting=count_in(metrics, "vllm:num_requests_waiting"),
             context_share=share_in(metrics, "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
         )
 
 
-BACKENDS = (SglangBackend, VllmBackend)
+BACKENDS = (LlamaCppPythonBackend, SglangBackend, VllmBackend)
+"""The first one does not bear to be asked for its models, as those behind it are."""
 
 
 def _version(client: ServerClient) -> str:

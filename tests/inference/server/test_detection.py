@@ -47,6 +47,12 @@ def test_of_a_named_kind_the_kinds_that_build_on_it_are_considered(wire: Loopbac
     assert detect(client_of(wire), "llama-server").kind == "llama-server", "as it was named, whatever answers"
 
 
+def test_open_webui_is_no_ollama(wire: LoopbackServer) -> None:
+    wire.answers["GET /api/version"] = document({"version": "0.6.36", "deployment_id": ""})
+    wire.answers["GET /api/ps"] = document(b"<!doctype html><title>Open WebUI</title>", media="text/html")
+    assert detect(client_of(wire)).kind == "openai"
+
+
 def test_the_option_has_a_value_for_each_kind() -> None:
     assert KIND_VALUES == (
         "auto", "llama-server", "koboldcpp", "ollama", "vllm", "lm-studio", "tabby-api", "tgi", "localai", "litellm",

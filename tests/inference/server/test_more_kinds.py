@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from edgetop.core.records import REPLY_TOKENS_MAX
+from edgetop.inference.protocol import Noted
 from edgetop.inference.server.address import Address
 from edgetop.inference.server.backend import detect
 from edgetop.inference.server.usage import ServerPoller, Usage
-from tests.support.loopback_server import LoopbackServer, document
+from tests.inference.server.conftest import Asking
+from tests.support.loopback_server import LoopbackServer, document, stream
+from tests.support.odd_answers import event
+from tests.support.server_replies import CHAT
 
 TEXT = "text/plain"
+DONE = b"data: [DONE]\n\n"
 
 KOBOLD_PERF: dict[str, object] = {
     "last_process": 1.2, "last_eval": 4.5, "last_token_count": 80, "last_seed": 1, "total_gens": 3, "stop_reason": 1,
@@ -75,7 +83,9 @@ def as_triton(wire: LoopbackServer) -> None:
 def as_sglang(wire: LoopbackServer) -> None:
     metrics = (
         'sglang:generation_tokens_total{model_name="x"} 7.557572e+06\nsglang:prompt_tokens_total{model_name="x"} 12\n'
-        "sglang:num_running_reqs 3\nsglang:num_queue_reqs 0\nsglang:token_usage 0.28\n"
+        'sglang:cached_tokens_total{model_name="x",cache_source="device"} 5\n'
+        "sglang:num_running_reqs 3\nsglang:num_queue_reqs 0\n"
+        'sglang:token_usage{dp_rank="0"} 0.28\nsglang:token_usage{dp_rank="1"} 0.42\n'
     )
     wire.answers |= {
         "GET /v1/models": document(models("x", owned_by="sglang")),
@@ -98,7 +108,7 @@ def usage(wire: LoopbackServer) -> Usage:
         (as_localai, "localai", ("phi-2",), None, "nothing"),
         (as_tabby_api, "tabby-api", ("a-exl3",), None, "nothing"),
         (as_triton, "triton", ("vllm_model",), None, "nothing"),
-        (as_sglang, "sglang", ("x",), 7_557_572, "all"),
+        (as_sglang, "sglang", ("x",), 7_557_572, "ended"),
     ],
 )
 def test_a_kind_is_told_by_what_it_answers(
@@ -113,6 +123,44 @@ def test_a_kind_is_told_by_what_it_answers(
     else:
         assert found.tokens == tokens
     assert "GET /health" not in wire.asked, "LiteLLM's costs a generation with each server behind it"
+
+
+def test_sglang_counts_at_the_end_and_cached_prompts_among_the_others(wire: LoopbackServer) -> None:
+    """As observe_one_finished_request of its collector has it: nothing is counted before a request ends."""
+    as_sglang(wire)
+    found = usage(wire)
+    assert found.prompt_tokens == 12 - 5
+    assert found.context_share == pytest.approx(0.35), "the mean of both engines, not their sum"
+    assert found.uncertainty == 3, "each of three that run has at least a token"
+
+
+def test_a_length_that_nobody_asked_for_is_no_full_context(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
+    """MLX LM ends an answer after 512 tokens, TabbyAPI after 150, TGI after 100, where a request names no length."""
+    choice = {"index": 0, "delta": {"content": "one two"}, "finish_reason": "length"}
+    ended = {"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 100}}
+    for n_ctx, reason in ((None, "max_tokens"), (2048, "max_tokens"), (110, "context_full")):
+        wire.answers["GET /v1/models"] = document({"data": [{"id": "tiny", "max_model_len": n_ctx}]})
+        wire.answers[CHAT] = stream(event(ended), DONE)
+        asked = asking()
+        asked.load()
+        assert asked.ask().stop_reason == reason
+        notes = [noted.text for noted in asked.of(Noted) if "does not say which" in noted.text]
+        assert len(notes) == (reason == "max_tokens")
+    as_sglang(wire)
+    asked = asking()
+    asked.load()
+    assert asked.ask().stop_reason == "context_full", "it has no length of its own"
+
+
+def test_mlx_lm_is_asked_for_all_of_an_answer(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
+    wire.answers["GET /v1/models"] = document(models("a"))
+    wire.answers[CHAT] = stream(event({"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]}), DONE)
+    asked = asking(kind="mlx-lm")
+    asked.load()
+    asked.ask()
+    assert wire.last(CHAT).document["max_tokens"] == REPLY_TOKENS_MAX
+    asked.ask(max_tokens=7)
+    assert wire.last(CHAT).document["max_tokens"] == 7
 
 
 def test_koboldcpp_counts_at_least_what_was_seen(wire: LoopbackServer) -> None:

@@ -290,6 +290,15 @@ def test_a_router_is_counted_over_its_loaded_models_and_loads_none(wire: Loopbac
     assert not any("b%2Fr" in line for line in wire.asked[:-4])
 
 
+def test_a_model_that_a_router_unloads_between_two_questions_costs_the_others_nothing(wire: LoopbackServer) -> None:
+    router(wire, "b/r:Q8")
+    model_of_router(wire, "a%2Fq%3AQ4", ended=100, generated=None)
+    unloaded = {"error": {"code": 400, "message": "model is not loaded", "type": "invalid_request_error"}}
+    wire.answers["GET /props?model=b%2Fr%3AQ8&autoload=false"] = document(unloaded, "400 Bad Request")
+    usage = usage_of(observer(wire).poll())
+    assert (usage.models, usage.counts) == (("a/q:Q4",), "all")
+
+
 def test_a_router_without_a_loaded_model_is_idle(wire: LoopbackServer) -> None:
     router(wire)
     wire.answers["GET /v1/models"] = document({"data": [{"id": "a", "status": {"value": "unloaded"}}]})
