@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,7 @@ from edgetop.core.format import (
     format_significant,
     format_time,
     plural,
+    unix_s,
 )
 from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval, cost, plus_minus, scaled, with_interval
 from edgetop.core.records import HostServed, LoadEntry, ServiceEntry
@@ -521,8 +521,7 @@ def attach_power(path: Path, given: argparse.Namespace) -> int:
     volts = None if given.voltage is None else parse_value("--voltage", given.voltage, real(0, 1000))
     file = _checked_file(path)
     log = read_log(source, time_column=given.time_column, column=given.column, unit=given.unit, volts=volts)
-    began = datetime.fromisoformat(file.started_at).timestamp()
-    found = attached_power.align(log, attached_power.session_of(file), began)
+    found = attached_power.align(log, attached_power.session_of(file), unix_s(file.started_at))
     changed = attached_power.with_log(file, log, found, path=source.name, scope=given.scope, gain=gain)
     kept = path.with_name(path.name + ORIGINAL)
     with _written(path):

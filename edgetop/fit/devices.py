@@ -416,7 +416,7 @@ def _decoded(content: bytes, file: Path) -> dict[str, Device]:
     try:
         devices = msgspec.toml.decode(content, type=dict[str, Device])
     except (ValueError, RecursionError) as error:  # of the TOML, of its text encoding, of what it describes
-        raise UsageError(f"{file}: {one_line(str(error))}", hint) from None
+        raise UsageError(f"{file}: {one_line(str(error)[:300])}", hint) from None
     for name, device in devices.items():
         problem = _problem(device)
         if problem:

@@ -14,13 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
-from math import isfinite
 from pathlib import Path
 from typing import Literal, get_args
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from edgetop import __version__
 from edgetop.core.clock import US_PER_S, monotonic_us
@@ -93,8 +92,9 @@ class HostReading(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         numbers = [getattr(self, name) for name in _NUMBERS]
         for figure in (self.j_per_token, self.energy_j):
-            numbers += [] if figure is None else [figure.value, figure.low, figure.high]
-        if not all(number is None or (isfinite(number) and abs(number) <= LARGEST) for number in numbers):
+            numbers += () if figure is None else astuple(figure)
+        # Not true of NaN either.
+        if not all(number is None or abs(number) <= LARGEST for number in numbers):
             raise ValueError("a number that cannot be")
 
 
@@ -231,7 +231,7 @@ class FarHost:
             if not isinstance(document, dict) or document.get("type") != "reading":
                 return False
             self._show(document, "edgetop")
-        except (ValueError, msgspec.ValidationError) as error:
+        except (ValueError, RecursionError) as error:
             raise SshError(f"its edgetop tells what cannot be read: {one_line(str(error))[:TEXT_MAX]}") from None
         return True
 

@@ -180,6 +180,8 @@ TEXT_MAX: Final = 2**20
 """Characters of a prompt or a reply that are kept where texts are."""
 READ_BYTES_MAX: Final = 64 * 2**20
 """Of one answer; more is passed on and not read."""
+UNPACKED_BYTES: Final = 2**18
+"""At once: a few bytes may unpack to thousands as many."""
 CLIENTS_MAX: Final = 200
 MANY: Final = "other clients"
 """Those that came after so many."""
@@ -214,7 +216,7 @@ class ExchangeReader:
         self.path = one_line(path[:NAME_MAX])
         made = next((made for ends, made in _STREAMS if path.endswith(ends)), None)
         self._stream = made() if made is not None and exchange.head.first[0] == "POST" else None
-        self._unzip: Callable[[bytes], bytes] | None = None
+        self._unzip: Callable[[bytes], Iterator[bytes]] | None = None
         self._size = 0
         self._keeps_text = keeps_text
         self._reply: list[tuple[str, str]] = []
@@ -239,9 +241,12 @@ class ExchangeReader:
         try:
             if self._unzip is None:
                 self._unzip = _decoder(answer.get("content-encoding").lower())
-            data = self._unzip(seen.data)
-            self._size += len(data)
-            self._read(self._stream.feed(data), seen.t_us)
+            for data in self._unzip(seen.data):
+                self._size += len(data)
+                if self._size > READ_BYTES_MAX:
+                    self.exchange.is_read = False
+                    return
+                self._read(self._stream.feed(data), seen.t_us)
         except RequestError as error:
             self._error = error.what
         except (zlib.error, ValueError):
@@ -292,14 +297,20 @@ class ExchangeReader:
             return _Asked()
 
 
-def _decoder(packing: str) -> Callable[[bytes], bytes]:
+def _decoder(packing: str) -> Callable[[bytes], Iterator[bytes]]:
     """Raises ValueError where it is not known."""
     if packing in {"", "identity"}:
-        return lambda data: data
+        return lambda data: iter((data,))
     if packing not in {"gzip", "deflate"}:
         raise ValueError(packing)
-    unpack = zlib.decompressobj(zlib.MAX_WBITS | 32 if packing == "gzip" else zlib.MAX_WBITS)
-    return lambda data: unpack.decompress(data, READ_BYTES_MAX)
+    unzip = zlib.decompressobj(zlib.MAX_WBITS | 32 if packing == "gzip" else zlib.MAX_WBITS)
+
+    def unpacked(data: bytes) -> Iterator[bytes]:
+        while data:
+            yield unzip.decompress(data, UNPACKED_BYTES)
+            data = unzip.unconsumed_tail
+
+    return unpacked
 
 
 def _client(exchange: Exchange) -> str:

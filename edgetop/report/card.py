@@ -225,6 +225,9 @@ CLOSING = "edgetop: energy per token with its 95 % interval"
 CHARACTERS = 96
 """In a line of a picture."""
 
+TEXT_CHARACTERS: Final = 1000
+"""Of a row in a picture, which a stranger's session could make as long as a book."""
+
 FONT_PX, LINE_PX, MARGIN_PX, LABEL_CHARACTERS = 14, 21, 20, 31
 BACKGROUND, FOREGROUND, DIM = "#14161b", "#e6e8ec", "#8d94a3"
 WIDTH_PX: Final = 2 * MARGIN_PX + round(CHARACTERS * FONT_PX * 0.6)
@@ -239,9 +242,11 @@ class _Line(Struct, frozen=True):
 
 def _lines(card: Card) -> list[_Line]:
     """The card in lines that are no longer than a picture is wide."""
-    lines = [*(_Line("", piece, is_whole=True) for piece in _wrapped(card.title, CHARACTERS)), _Line("", "")]
+    title = _wrapped(card.title[:TEXT_CHARACTERS], CHARACTERS)
+    lines = [*(_Line("", piece, is_whole=True) for piece in title), _Line("", "")]
     for label, text in (*card.rows, ("repeat", card.command)):
-        pieces = _wrapped(text, CHARACTERS - LABEL_CHARACTERS)
+        cut = text if len(text) <= TEXT_CHARACTERS else f"{text[:TEXT_CHARACTERS]}..."
+        pieces = _wrapped(cut, CHARACTERS - LABEL_CHARACTERS)
         lines += [_Line("" if number else label, piece) for number, piece in enumerate(pieces)]
     return [*lines, _Line("", ""), _Line("", CLOSING, is_whole=True)]
 

@@ -20,6 +20,7 @@ from edgetop.core.energy.tokens import Energy, ServedEnergy
 from edgetop.core.figures import ENERGY_MISSING, Summary, WatchFigures
 from edgetop.core.format import NOT_AVAILABLE, Column, format_duration, format_significant, format_time
 from edgetop.core.quantity import COVERAGE_FACTOR, J_PER_WH, WH_PER_KWH, Interval, plus_minus
+from edgetop.core.records import LARGEST
 from edgetop.core.text import distinct, one_line
 from edgetop.session.file import SessionHead
 from edgetop.session.store import ListedSession
@@ -169,7 +170,7 @@ NOT_KNOWN: Final = ""
 def _month(head: SessionHead) -> str:
     try:
         return datetime.fromisoformat(head.started_at).astimezone().strftime("%Y-%m")
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         return NOT_KNOWN
 
 
@@ -307,7 +308,7 @@ def _measured(head: SessionHead) -> int:
     energy = _energy(head)
     if energy is None or energy.j_per_token is None or energy.j_per_token.value <= 0:
         return 0
-    return round(energy.gross_j.value / energy.j_per_token.value)
+    return round(max(0.0, min(energy.gross_j.value / energy.j_per_token.value, LARGEST)))
 
 
 def _missing(head: SessionHead) -> str:

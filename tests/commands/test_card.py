@@ -141,6 +141,16 @@ def test_a_picture_is_as_wide_as_its_longest_line(machine: Machine, tmp_path: Pa
         assert int(element.attrib["x"]) + cells * FONT_PX * 0.6 <= WIDTH_PX
 
 
+def test_a_name_as_long_as_a_book_makes_no_picture_as_long(machine: Machine, tmp_path: Path) -> None:
+    file = load_file(example_pair()[0])
+    load = replace(file.loads[0], model=replace(file.loads[0].model, name="x\uffff " * 50_000))
+    path, drawn = tmp_path / "book.json", tmp_path / "book.svg"
+    path.write_bytes(b"".join(encode_file(replace(file, loads=(load,)))))
+    assert machine.run("card", str(path), "-o", str(drawn)).code == 0
+    picture = ElementTree.parse(drawn)  # noqa: S314 - drawn by ourselves
+    assert float(picture.getroot().attrib["height"]) < 3000
+
+
 def test_a_card_can_be_written_to_a_device(machine: Machine) -> None:
     told = machine.run("card", str(example_pair()[0]), "-o", "/dev/null")
     assert told.code == 0, told.stderr

@@ -7,6 +7,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,8 +76,24 @@ def test_pages_websocket_and_downloads_are_refused_without_the_token(served: Ser
         own = {**headers, "Cookie": f"edgetop-{served.host.rpartition(':')[2]}={served.token}"}
         assert served.status(path, **own) == {"/ws": 101, "/download/x": 404}.get(path, 200)
         assert served.status(path, **own, Origin="http://elsewhere.example") == 403
+        assert served.status(path, **own, Origin="http://[") == 403
+        odd = {**headers, "Cookie": f"edgetop-{served.host.rpartition(':')[2]}=\xff\xfe"}
+        assert served.status(path, **odd) == 403
+        assert served.status(f"{path}?token=%FF%ED%A0%80", **headers) == 403
+    host, _, port = served.host.rpartition(":")
+    for garbage in (
+        b"\x16\x03\x01" + bytes(200),
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+    ):
+        with socket.create_connection((host, int(port)), timeout=60) as visitor:
+            visitor.sendall(garbage)
+            visitor.shutdown(socket.SHUT_WR)
+            assert b"200 OK" not in visitor.recv(65536)
     served.process.send_signal(signal.SIGTERM)
-    assert served.process.wait(60) == 0
+    _, told = served.process.communicate(timeout=60)
+    assert served.process.returncode == 0
+    assert "Traceback" not in told
 
 
 def test_a_screen_is_drawn_takes_keys_and_ends_in_chromium(served: Served, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from edgetop.core.errors import UsageError
 from edgetop.core.quantity import Interval
 from edgetop.core.records import Sampled, SourceAdded
 from edgetop.core.sources import Unavailable
-from edgetop.io.ssh import TOO_MUCH, Shell, configured_hosts
+from edgetop.io.ssh import TOO_MUCH, Shell, SshError, configured_hosts
 from edgetop.live.fleet import (
     CHANNELS,
     HEADINGS,
@@ -129,7 +129,10 @@ def test_a_host_that_is_gone_says_since_when_and_why() -> None:
         b'{"type":"reading","power_w":1e300}',
         b'{"type":"reading","j_per_token":{"value":1}}',
         b'{"type":"reading","models":[1]}',
+        b'{"type":"reading","generated_tokens":%s}' % (b"9" * 400),
+        b'{"type":"reading","j_per_token":{"value":1,"low":1,"high":1,"u_systematic":1e308,"u_random":0}}',
     ],
+    ids=["text", "beyond", "part", "number", "400 digits", "error beyond"],
 )
 def test_a_reading_that_cannot_be_is_refused(told: bytes) -> None:
     with pytest.raises(msgspec.ValidationError):
@@ -141,6 +144,13 @@ def test_what_a_host_calls_its_models_moves_no_cursor(tmp_path: Path) -> None:
     assert host._take(b'{"type":"reading","models":["\\u001b[2Jevil"],"throttling":["a\\nb"]}'.decode())
     assert "\x1b" not in "".join(host_cells(host.row))
     assert not host._take('{"type":"summary"}')
+
+
+def test_what_no_edgetop_tells_ends_the_connection_with_a_reason(tmp_path: Path) -> None:
+    host = FarHost("pi", tmp_path)
+    for told in ('{"type":"reading","x":' + "[" * 100_000, '{"type":"reading","models":"a"}', '{"type"'):
+        with pytest.raises(SshError, match="its edgetop tells what cannot be read"):
+            host._take(told)
 
 
 FLOODS = {
@@ -250,6 +260,35 @@ def test_hosts_of_the_configuration_complete(tmp_path: Path, monkeypatch: pytest
     assert configured_hosts()[:7] == ["orin", "pi1", "pi2", "jetson", "pi3", "pi4", "orin2"]
     assert sorted(configured_hosts()[7:]) == ["desk0", "desk1"]
     assert [each.text for each in candidates(["watch", "pi1"], "p")] == ["pi1", "pi2", "pi3", "pi4"]
+
+
+def test_a_host_learns_nothing_of_the_files_here(tmp_path: Path) -> None:
+    """Its server's command line says that the key is in a file, which is one of ours."""
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "token").write_text("hf_secret")
+    plant(tmp_path / "far", LAPTOP)
+    told, stop = list[dict[str, Any]](), threading.Event()
+    with loopback_server() as wire:
+        port = int(wire.url.rpartition(":")[2])
+        serve_usage(wire, metrics=llama_metrics(0, running=1), slots=llama_slots(1))
+        command = ("/usr/bin/llama-server", "--port", str(port), "--api-key-file", str(tmp_path / "token"))
+        FakeProcesses(tmp_path / "far").process(40, *command, uid=os.getuid(), mapped=MODEL_PATH, ports=(port,))
+        shell = far_shell(tmp_path / "far")
+
+        def ask(line: str) -> list[str]:
+            return [str(os.getuid())] if line == "id -u" else shell(line)
+
+        def show(reading: dict[str, object]) -> None:
+            told.append(reading)
+            if len(told) == 2:
+                stop.set()
+
+        files = FarFiles(tmp_path / "copy")
+        files.take_inventory(ask)
+        files.scan(ask, ())
+        FileReader(ask, files, stop, show, reach=lambda address: address).run()
+        assert wire.requests
+        assert "hf_secret" not in "".join(str(request.headers) for request in wire.requests)
 
 
 def test_energy_per_token_of_a_host_that_has_a_shell_alone(tmp_path: Path) -> None:

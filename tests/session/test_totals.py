@@ -53,6 +53,14 @@ def test_what_was_not_measured_stands_apart() -> None:
     assert row.kwh == pytest.approx(60 / 3.6e6)
 
 
+def test_an_energy_per_token_that_is_next_to_nothing_makes_no_more_tokens_than_there_are() -> None:
+    one = head(1)
+    assert one.summary.energy is not None
+    energy = replace(one.summary.energy, gross_j=interval(1e30), j_per_token=interval(5e-324))
+    (row,) = totals([replace(one, summary=replace(one.summary, energy=energy))])
+    assert (row.measured_tokens, row.unmeasured_tokens) == (100, 0)
+
+
 def test_turns_without_energy_in_a_measured_session_are_told_apart() -> None:
     one = head(1)
     (row,) = totals([replace(one, summary=replace(one.summary, generated_tokens=130))])

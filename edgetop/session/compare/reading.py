@@ -521,7 +521,7 @@ class OllamaBlock(Struct, frozen=True, kw_only=True):
 
 def is_ollama_output(text: str) -> bool:
     """Whether the text has such a block."""
-    return re.search(r"^\s*eval (?:rate|count|duration):", text, re.MULTILINE) is not None
+    return re.search(r"^[^\S\n]*eval (?:rate|count|duration):", text, re.MULTILINE) is not None
 
 
 def ollama_result(text: str, name: str, origin: str) -> Result:
