@@ -141,6 +141,8 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         self._rows: list[Row] = list(self._all)
         """Those that are shown, in their order."""
         self._slots: list[ColumnSlot] = []
+        self._asked = 0
+        """How often they were filtered and sorted."""
         self._by = next((column for column in columns if column.rank is not None), None)
         self._reverse = False
         self._at = self._top = 0
@@ -277,8 +279,26 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
 
     def _arrange(self, *, follow: bool = True) -> None:
         """Filter, sort and lay out; with `follow` the chosen row stays chosen where it is still shown."""
+        self._asked += 1
+        if len(self._all) > FITTED:
+            self._arrange_many(self._asked, follow=follow)
+        else:
+            self._lay_out(self._matching(), follow=follow)
+
+    @work(thread=True, exclusive=True, group="arranged")
+    def _arrange_many(self, asked: int, *, follow: bool) -> None:
+        """The same without holding up the screen; what is typed meanwhile takes its place."""
+        rows = self._matching()
+
+        def lay_out() -> None:
+            if asked == self._asked:
+                self._lay_out(rows, follow=follow)
+
+        self.call_from_worker(lay_out)
+
+    def _lay_out(self, rows: list[Row], *, follow: bool) -> None:
         chosen = self._chosen if follow else None
-        self._rows = self._matching()
+        self._rows = rows
         if chosen is not None:
             known = self._identity(chosen)
             self._at = next((at for at, row in enumerate(self._rows) if self._identity(row) == known), self._at)
