@@ -132,7 +132,7 @@ COLUMNS: Final[Sequence[Column[SessionEntry]]] = (
            text=lambda entry: entry.listed.problem if entry.listed.head is None else one_line(entry.device),
            rank=lambda entry: entry.device.casefold() or None, importance=1, least=12, most=24),
     Column("title", lambda entry: entry.title or None, "TITLE", _if_read(lambda entry: entry.title[:TITLE_SHOWN]),
-           rank=lambda entry: entry.title.casefold() or None, importance=8, least=12, most=TITLE_SHOWN),
+           rank=lambda entry: entry.title.casefold() or None, importance=8, least=20, most=TITLE_SHOWN),
     Column("device", lambda entry: entry.device or None),
     Column("model", lambda entry: entry.model or None, "MODEL", _if_read(lambda entry: one_line(entry.model)),
            rank=lambda entry: entry.model.casefold() or None, importance=6, least=16, most=36),

@@ -6,6 +6,7 @@ Whatever is typed filters, without a mode: actions are on Enter, Esc, Delete, ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from rich.cells import cell_len
@@ -18,6 +19,7 @@ from textual.worker import get_current_worker
 
 from edgetop.core.format import Column
 from edgetop.core.text import literal, one_line
+from edgetop.io.files import with_tilde
 from edgetop.tui.keys import KeySlot, key_slots
 from edgetop.tui.styled_text import Line, Role, Span, fit, fit_text, for_level, joined, line_of, shortened, spread
 from edgetop.tui.themes import GlyphLevel
@@ -349,10 +351,10 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         shown = [for_level(fit(line, self._width), self._level) for line in lines]
         self.query_one(f"#{name}", LinesWidget).show_lines(shown)
 
-    def _title(self, title: Line, *parts: Line, where: str) -> Line:
+    def _title(self, title: Line, *parts: Line, where: Path) -> Line:
         """The title with the filter and other parts, and at the end of the line where all this is stored."""
         parts = (title, *self._filter_part(), *parts)
-        return spread(joined(parts, self._width), [line_of(Span(one_line(where), "dim"))], self._width)
+        return spread(joined(parts, self._width), [line_of(Span(one_line(with_tilde(where)), "dim"))], self._width)
 
     def _filter_part(self) -> Sequence[Line]:
         """The filter for the title, with the end of what is typed where it is long; nothing without one."""

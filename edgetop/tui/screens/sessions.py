@@ -96,7 +96,7 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
     def _title_line(self) -> Line:
         count = f"{len(self._rows)} of {len(self._all)}" if self._words else f"{len(self._all)}"
         title = line_of(Span("sessions", "title"), f" {count}")
-        return self._title(title, self._marked_part(), where=str(self._store.folder))
+        return self._title(title, self._marked_part(), where=self._store.folder)
 
     def _empty_text(self) -> str:
         if not self._complete:
