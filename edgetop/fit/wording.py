@@ -101,7 +101,9 @@ def memory_text(assessment: Assessment) -> str:
     context = f"with a context of {assessment.settings.n_ctx} tokens"
     if room is None:
         return f"{format_bytes(need.needed_bytes)} {context}; how much is free is not known"
-    return f"{format_bytes(need.needed_bytes)} of {format_bytes(room.available_bytes)} {context}"
+    there = need.gpu_bytes if room.name else need.needed_bytes
+    rest = f", {format_bytes(need.needed_bytes - there)} in the computer's memory" if there < need.needed_bytes else ""
+    return f"{format_bytes(there)} of {format_bytes(room.available_bytes)} {context}{rest}"
 
 
 def headline(facts: ModelFacts) -> str:
@@ -151,7 +153,8 @@ def memory_lines(assessment: Assessment, place: RunTarget) -> list[str]:
         rest = f"{format_bytes(left)} left" if left >= 0 else f"{format_bytes(-left)} too little"
         free = f"{format_bytes(room.available_bytes)} that are {'taken to be ' * _is_assumed(room)}free"
         limit = "" if _is_assumed(room) else f" ({room.limit})"
-        lines = [f"{format_bytes(need.needed_bytes)} of {free}{limit}: {rest}"]
+        there = need.gpu_bytes if room.name else need.needed_bytes
+        lines = [f"{format_bytes(there)} of {free}{limit}: {rest}"]
         if assessment.verdict.fit == "tight":
             lines.append(f"tight because less than {format_bytes(place.thresholds.margin_bytes(room))} would stay free")
     if place.gpu_room is not None and place.gpu_room is not room and need.gpu_bytes:

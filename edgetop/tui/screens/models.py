@@ -231,7 +231,10 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
             yield ModelRow(name, Path(offer.name), offer.size_bytes or 0, "server")
 
     def _add_rows(self, rows: list[ModelRow], *, fresh: bool, complete: bool) -> None:
+        at_top = self._at == self._nearest(0, 1)
         super()._add_rows(rows, fresh=fresh, complete=complete)
+        if at_top:  # nobody has moved it: the best one is first, and more of them come
+            self._choose(self._nearest(0, 1))
         at = next((at for at, row in enumerate(self._rows) if row.loaded), None) if self._seeks_loaded else None
         if at is not None:
             self._seeks_loaded = False
