@@ -115,7 +115,7 @@ def raw(port: int, name: str) -> bytes:
         while answer.status == 200 and (piece := answer.read1(65536)):
             data += piece
     connection.close()
-    return b"" if name in {"none", "modelshtml", "models401", "manymodels", "gz"} else data
+    return b"" if name in {"e401", "e404", "e500", "none", "modelshtml", "models401", "manymodels", "gz"} else data
 
 
 def watch(port: int, home: str) -> tuple[str, list[str]]:
