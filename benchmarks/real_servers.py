@@ -3,7 +3,7 @@
     python -m benchmarks.real_servers MODEL.gguf [--answers 4] [--polls 3600] [--llama-cpp-python PYTHON]
 
 - Answers of a llama-server (the `xllamacpp` wheel's) and, with a Python that has `llama-cpp-python[server]`, of a
-  llama_cpp.server: tokens and decode rate of `edgetop run --server` by its stamps of arrival, against the servers' own
+  llama_cpp.server, which counts nothing for its clients: tokens and decode rate of `edgetop run --server` by its stamps of arrival, against the servers' own
   counter, timings and log.
 - A llama-server that sleeps after a second without a task is polled by `edgetop watch`'s monitor, round after round
   without a pause; that it slept through all of it, `/props` says at each round and its memory at the end.
@@ -112,7 +112,12 @@ def _by_edgetop(url: str, question: str, tokens: int, home: str) -> Answer:
     environment = {**os.environ, "HOME": home, "EDGETOP_DATA_DIR": home, "PYTHONPATH": str(_REPOSITORY)}
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600, env=environment)
     (turn,) = json.loads(Path(json.loads(run.stdout)["session"]).read_text("utf-8"))["turns"]
-    return Answer(turn["figures"]["generated_tokens"], turn["figures"]["decode_tokens_per_s"])
+    rate = turn["figures"]["decode_tokens_per_s"]
+    if rate is None:
+        # Of a server that counts nothing edgetop tells no rate; its stamps are held against the server's all the same.
+        gaps_us = turn["tokens"]["dt_us"][1:]
+        rate = 1e6 * len(gaps_us) / sum(gaps_us)
+    return Answer(turn["figures"]["generated_tokens"], rate)
 
 
 _told = {"tokens": 0, "seconds": 0.0, "answers": 0}
