@@ -3,8 +3,8 @@
     python -m benchmarks.real_servers MODEL.gguf [--answers 4] [--polls 3600] [--llama-cpp-python PYTHON]
 
 - Answers of a llama-server (the `xllamacpp` wheel's) and, with a Python that has `llama-cpp-python[server]`, of a
-  llama_cpp.server, which counts nothing for its clients: tokens and decode rate of `edgetop run --server` by its stamps of arrival, against the servers' own
-  counter, timings and log.
+  llama_cpp.server: tokens and decode rate of `edgetop run --server` by its stamps of arrival, against the servers' own
+  counter, timings and log. The latter counts nothing for its clients, and its log has the time of the library alone.
 - A llama-server that sleeps after a second without a task is polled by `edgetop watch`'s monitor, round after round
   without a pause; that it slept through all of it, `/props` says at each round and its memory at the end.
 """
