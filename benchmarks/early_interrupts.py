@@ -69,6 +69,8 @@ def main() -> int:
     parser.add_argument("-n", "--count", type=int, default=100, help="how often (default: 100)")
     parser.add_argument("arguments", nargs="*", default=["run", "-m", "nothere", "-p", "hi"], help="of edgetop")
     given = parser.parse_args()
+    # What a shell starts in the background ignores it, and so would edgetop.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     first_s, last_s = took_s(["--version"]) / 2, took_s(given.arguments)
     print(f"between {first_s:.2f} and {last_s:.2f} s after the start")
     chance = random.Random(0)  # noqa: S311 - moments, no secrets

@@ -40,6 +40,16 @@ HOW = {
 }
 
 
+def simulated_hosts(folder: Path, by: str) -> str:
+    """A PATH in which `ssh` leads to hosts that have `edgetop` or a `shell` alone; they are files of `folder`."""
+    programs = folder / "simulated"
+    programs.mkdir()
+    (programs / "reading").write_text(json.dumps(READING) + "\n")
+    (programs / "ssh").write_text(SSH.format(how=HOW[by].format(folder=programs)))
+    (programs / "ssh").chmod(0o755)
+    return f"{programs}:{os.environ['PATH']}"
+
+
 def measured(hosts: int, seconds: float, folder: Path) -> None:
     """Watch so many for so long, and print what it took once all answered."""
     own = psutil.Process()
@@ -73,10 +83,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "reading").write_text(json.dumps(READING) + "\n")
-        (folder / "ssh").write_text(SSH.format(how=HOW[arguments.by].format(folder=folder)))
-        (folder / "ssh").chmod(0o755)
-        os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
+        os.environ["PATH"] = simulated_hosts(folder, arguments.by)
         for hosts in map(int, arguments.hosts.split(",")):
             measured(hosts, arguments.seconds, folder)
 

@@ -48,7 +48,7 @@ from edgetop.session.file_io import load as load_session
 from tests.support.isolated_home import IsolatedHome
 from tests.support.monitor_pulses import Stretch, mean_interval, median_interval, pulse, ratios, waits
 from tests.support.recorded_sessions import journal_lines
-from tests.support.requirements import NotInstalledError, need_demo_model, need_program
+from tests.support.requirements import NotInstalledError, need_demo_model, need_module, need_program
 from tests.support.sshd import Sshd, unused_port
 from tests.support.timed_terminal import COLUMNS, DEADLINE_S, ROWS, Terminal, Use, cpu_percent, resident_mib, use_of
 from tests.support.tmux import Tmux
@@ -155,6 +155,7 @@ def screen_cost(setting: Setting, condition: str) -> Cost:
         if condition == "alerts":
             command += ALERTS
         if condition == "scraped":
+            need_module("prometheus_client")
             port = unused_port()
             command += ["--export", f"127.0.0.1:{port}"]
             stack.enter_context(scraping(port))

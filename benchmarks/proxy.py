@@ -1,14 +1,15 @@
 """What the proxy costs: what a chunk waits longer, and how much slower the model decodes behind it.
 
     python -m benchmarks.proxy [--clients 100] [--screen]
-    python -m benchmarks.proxy --decode [--answers 20] [--tokens 200] [--threads 1 2]
+    python -m benchmarks.proxy --decode [--answers 20] [--tokens 200] [--threads 1 2] [--only "watch, screen" ...]
 
 Chunks: streams with and without the proxy, by turns. The server stamps each chunk as it sends it, the client as it has
 it; what a chunk was under way without the proxy is taken off pair by pair. One machine, one clock.
 
 Decoding: a llama-server answers the same question directly and through the proxy, by turns. While it is asked directly
 the proxy is stopped, as if it were not there. The speed is what the server itself says; each answer through the proxy
-is set against the mean of the two beside it. With an alert stands `edgetop watch` in the place of the proxy.
+is set against the mean of the two beside it. In the place of the proxy also stand `edgetop watch` with and without
+alerts, and a watch of other hosts, which are simulated as in `benchmarks.fleet`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import run_benchmark
+from benchmarks.fleet import simulated_hosts
 from edgetop.io import json
 from tests.support.isolated_home import IsolatedHome
 from tests.support.llama_cpp_servers import llama_server
@@ -123,9 +125,12 @@ def decode_cost(name: str, threads: int, answers: int, tokens: int) -> str:
         home = IsolatedHome(Path(folder))
         direct = int(url.rpartition(":")[2])
         through = unused_port() if name.startswith("proxy") else direct
-        terminal = Terminal(
-            home.command(*_COMMANDS[name], "--server", url, *_listen(through, direct)), home.environment
-        )
+        arguments = [*_COMMANDS[name], *_listen(through, direct)]
+        if name in _HOSTS:
+            home.environment["PATH"] = simulated_hosts(Path(folder), "edgetop")
+        else:
+            arguments += ["--server", url]
+        terminal = Terminal(home.command(*arguments), home.environment)
         with ThreadPoolExecutor(1) as pool:
 
             def asked(port: int) -> Answer:
@@ -158,11 +163,17 @@ def decode_cost(name: str, threads: int, answers: int, tokens: int) -> str:
 
 
 _ALERT = ("--alert", "energy.j_per_token > 1e6 for 60s", "--alert", "memory_used_bytes > 1e15")
+_HOST_ALERT = ("--alert", "host.pi0.temperature_cpu > 1e6 for 60s")
+_HOSTS: dict[str, Sequence[str]] = {
+    "watch of 3 hosts, screen": ("watch", *(f"pi{number}" for number in range(3))),
+    "watch of 30 hosts, screen, an alert": ("watch", *(f"pi{number}" for number in range(30)), *_HOST_ALERT),
+}
 _COMMANDS: dict[str, Sequence[str]] = {
     "proxy, lines": ("proxy", "--plain"),
     "proxy, screen": ("proxy",),
     "watch, screen": ("watch",),
     "watch, screen, two alerts": ("watch", *_ALERT),
+    **_HOSTS,
 }
 
 

@@ -5,6 +5,7 @@ Everything is imported when it is needed, so that `--version` and `--help` are q
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from edgetop.io.terminal import secure_standard_streams
 
     secure_standard_streams()
+    gc.disable()  # until everything is imported: it stays, and looking through it takes a tenth of a short run
     code = _INTERRUPTED
     try:
         code = _run(sys.argv[1:])
@@ -86,6 +88,8 @@ def _run(given: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
     from edgetop.io.terminal import drain
 
     try:
@@ -149,6 +153,9 @@ def _carry_out(given: list[str]) -> int:
         os.environ[ENGINE.env] = settings[ENGINE]
     execute: Callable[[Namespace, Settings], int] = importlib.import_module(f"edgetop.commands.{verb}").execute
     _catch_stray_errors()
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
     return execute(arguments, settings)
 
 
@@ -207,8 +214,9 @@ def _catch_stray_errors() -> None:
 
 _NO_MORE = (
     "no further process or thread can be started",
-    "raise the limit: `ulimit -u`, a container's --pids-limit, or TasksMax= of a service",
+    "raise the limit: `ulimit -u` or `-v`, a container's --pids-limit, or TasksMax= of a service",
 )
+_NO_MORE_FILES = ("no further file can be opened", "raise the limit: `ulimit -n`, or LimitNOFILE= of a service")
 
 
 def _report(error: Exception) -> int:
@@ -225,6 +233,10 @@ def _report(error: Exception) -> int:
         what, hint, code = error.what, error.hint, error.exit_code
     elif (isinstance(error, OSError) and error.errno == errno.EAGAIN) or "can't start new thread" in str(error):
         what, hint = _NO_MORE
+    elif isinstance(error, OSError) and error.errno == errno.EMFILE:
+        what, hint = _NO_MORE_FILES
+    elif isinstance(error, FileNotFoundError) and error.filename is None:
+        what, hint = "the working folder is gone", "change to one that exists"
     elif isinstance(error, OSError):
         what, hint = f"{error.filename or 'the system'}: {error.strerror or error}", ""
     elif isinstance(error, MemoryError):

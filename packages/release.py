@@ -39,6 +39,7 @@ IN_WHEEL = (
     "share/fish/vendor_completions.d/edgetop.fish",
 )  # fmt: skip
 IN_SDIST = ("tests/", "docs/api.md", "themes/", "sessions/", "systemd/", "share/edgetop.1", "LICENSE", "CHANGELOG.md")
+"""Among all that git knows (`tests/test_wheel.py`)."""
 
 TRIED = (
     ("edgetop", "--version"),

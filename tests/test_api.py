@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import jsonschema
 import numpy as np
@@ -29,6 +30,7 @@ from edgetop.core.clock import monotonic_us
 from edgetop.core.energy import baselines
 from edgetop.core.records import FORMAT_VERSION
 from edgetop.io.extensions import EXPORTERS, SENSORS, SERVERS
+from edgetop.live.energy_meter import SensorSession
 from edgetop.session.export import tables_of
 from edgetop.session.file_io import load_file, schema_text, validate
 from edgetop.session.store import example_pair
@@ -146,6 +148,7 @@ def test_what_lies_between_begin_and_end_is_measured_above_idle_too(
     assert work.joules_per_token == pytest.approx(work.energy.gross_j.value / 4)
     assert work.row()["joules"] == work.joules
     assert meter.results == [work]
+    assert repr(work) == f"<edgetop measurement work: {work}>"
     meter.stop()
     with pytest.raises(RuntimeError, match="was stopped"):
         meter.begin("more")
@@ -185,6 +188,37 @@ def test_a_meter_is_told_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("EDGETOP_CONFIG", "no such file")
     with pytest.raises(edgetop.EdgetopError):
         edgetop.EnergyMeter()
+
+
+def test_nothing_waits_on_after_an_exception_and_an_interrupt_closes_the_sensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    closed: list[SensorSession] = []
+    close = SensorSession.close
+
+    def note(sensors: SensorSession) -> None:
+        closed.append(sensors)
+        close(sensors)
+
+    monkeypatch.setattr(SensorSession, "follow", lambda _sensors, seconds: rests.append(seconds))
+    monkeypatch.setattr(SensorSession, "close", note)
+
+    def work(meter: edgetop.EnergyMeter) -> None:
+        with meter:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work(edgetop.EnergyMeter(power="none", idle_s=60, sysroot=tmp_path))
+    assert (rests, len(closed)) == ([60], 1)
+
+    def interrupt(_sensors: SensorSession, _seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SensorSession, "follow", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        work(edgetop.EnergyMeter(power="none", idle_s=60, sysroot=tmp_path))
+    assert len(closed) == 2
 
 
 def test_measure_passes_on_the_exit_code_and_keeps_its_json_apart(home: IsolatedHome) -> None:
@@ -324,6 +358,33 @@ def test_a_limit_that_cannot_be_checked_is_a_warning_or_required(
     assert "its energy was not measured: power was switched off" in ran.stdout
 
 
+def test_pytest_does_not_rewrite_what_measures() -> None:
+    of_edgetop = {name: type(module.__loader__).__name__ for name, module in sys.modules.items() if "edgetop." in name}
+    assert "edgetop.live.energy_meter" in of_edgetop
+    assert {name for name, loader in of_edgetop.items() if "Rewriting" in loader} <= {"edgetop.testing"}
+
+
+def test_workers_of_xdist_tell_what_was_measured_and_the_xml_has_it(
+    run_pytest: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    ran = run_pytest("-p", "xdist.plugin", "-n", "1", "--junit-xml", "told.xml")
+    assert ran.stdout.count("energy: test_it.py::test_in_parts: ") == 1, ran.stdout
+    cases = ElementTree.parse(tmp_path / "told.xml").iter("testcase")  # noqa: S314 - written by pytest
+    told = {case.attrib["name"]: [each.attrib for each in case.iter("property")] for case in cases}
+    assert [len(told[name]) for name in ("test_cheap", "test_dear", "test_in_parts")] == [1, 1, 1]
+    assert told["test_cheap"][0]["name"] == "energy"
+    assert " J in " in told["test_cheap"][0]["value"]
+
+
+@pytest.mark.parametrize("given", ["", "5, 6", "limit=5", "'5'"], ids=["nothing", "two", "another name", "text"])
+def test_a_marker_that_says_no_limit_is_told(
+    run_pytest: Callable[..., subprocess.CompletedProcess[str]], given: str
+) -> None:
+    ran = run_pytest(source=f"import pytest\n@pytest.mark.energy({given})\ndef test_it(): ...\n")
+    assert ran.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "test_it.py::test_it: the marker takes one number: @pytest.mark.energy(at_most_j=5)" in ran.stderr
+
+
 def indented(page: str) -> list[str]:
     """The examples of a page that doctest does not see: those that are indented by four."""
     blocks: list[list[str]] = [[]]
@@ -444,6 +505,8 @@ def test_every_verb_that_prints_data_takes_json() -> None:
         parser = parser_of(verb)
         parts = [(f"{verb} {name}", sub) for name, _, sub in sub_parsers(parser)] or [(verb, parser)]
         without |= {name for name, each in parts if "--json" not in each._option_string_actions}
+        if parts[0][1] is not parser and "also without a word" in parser.format_help():
+            assert "--json" in parser._option_string_actions, verb
     assert without == set(NO_DATA)
 
 

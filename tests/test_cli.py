@@ -70,6 +70,7 @@ def test_the_help_of_each_verb_has_examples_that_are_understood(verb: str, capsy
         (["run", "-f", "/nowhere", "-p", "x"], "cannot read /nowhere: No such file"),
         (["run", "-p", "x", "--config", "/nowhere"], "no configuration file /nowhere"),
         (["run", "llama3.2:1b", "hi"], "there is more than one prompt\n         put quotes around it"),
+        (["run", "-", "-"], "there is more than one prompt"),
         (["run", "models/phi3-q4.gguf"], "models/phi3-q4.gguf looks like a model\n         name a model with -m"),
         (["models", "--ctx", "4k"], "there is no option --ctx"),
         (["sessions", "validate"], "arguments are required: SESSION"),
@@ -92,6 +93,25 @@ def test_an_empty_prompt_is_wrong_usage(shell: Shell) -> None:
 def test_a_prompt_needs_no_option(shell: Shell, words: list[str]) -> None:
     ran = shell.run("run", "--json", "-p", "first", *words)
     assert [turn["prompt"] for turn in ran.json()["turns"]] == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [(["Sum up:", "-"], "Sum up:\n\nthe text"), (["-", "Sum up."], "the text\n\nSum up."), (["-"], "the text")],
+    ids=["above", "below", "alone"],
+)
+def test_what_is_piped_is_a_part_of_the_prompt_where_a_dash_stands(shell: Shell, words: list[str], asked: str) -> None:
+    ran = shell.run("run", "--json", *words, told="the text\n")
+    assert [turn["prompt"] for turn in ran.json()["turns"]] == [asked]
+    assert "through the pipe" not in ran.stderr
+
+
+def test_a_pipe_that_was_not_read_is_told(shell: Shell) -> None:
+    ran = shell.run("run", "-p", "Sum up.", told="the text\n")
+    assert ran.code == 0
+    assert "what came through the pipe was not asked" in ran.stderr
+    assert "the pipe" not in shell.run("run", "-q", "-p", "Sum up.", told="the text\n").stderr
+    assert "the pipe" not in shell.run("run", "-p", "Sum up.").stderr
 
 
 def test_replies_go_to_stdout_and_everything_else_to_stderr(shell: Shell) -> None:

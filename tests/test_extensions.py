@@ -24,13 +24,17 @@ version = "1"
 good = "edgetop_example:sensor"
 bad = "edgetop_example:bad_sensor"
 missing = "edgetop_example.nowhere:sensor"
+ending = "edgetop_example.ends:sensor"
+odd = "edgetop_example:odd_sensor"
 [project.entry-points."edgetop.servers"]
 good = "edgetop_example:Backend"
 bad = "edgetop_example:BadBackend"
+dumb = "edgetop_example:DumbBackend"
 [project.entry-points."edgetop.exporters"]
 good = "edgetop_example:Exporter"
 bad = "edgetop_example:bad_exporter"
 late = "edgetop_example:LateExporter"
+shut = "edgetop_example:ShutExporter"
 """
 
 CODE = """
@@ -50,6 +54,9 @@ class Sensor:
 
 def sensor(host):
     yield Sensor()
+
+def odd_sensor(host):
+    yield "a sensor"
 
 def bad_sensor(host):
     raise RuntimeError("no such bus")
@@ -71,6 +78,17 @@ class BadBackend(OpenAiBackend):
     def matches(cls, client):
         raise ZeroDivisionError
 
+class DumbBackend(Backend):
+    kind = "dumb"
+    name = "Dumb server"
+    @classmethod
+    def matches(cls, client):
+        return False
+    def chat_request(self, command, model, settings):
+        raise KeyError("messages")
+    def version(self, client):
+        raise SystemExit(3)
+
 class Exporter:
     def __init__(self, target):
         self.file = Path(target)
@@ -82,6 +100,10 @@ class Exporter:
 class LateExporter(Exporter):
     def update(self, live):
         raise OSError("the other side is gone")
+
+class ShutExporter(Exporter):
+    def close(self):
+        raise OSError("it was shut already")
 
 def bad_exporter(target):
     raise ValueError("no such target")
@@ -95,6 +117,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (source / "pyproject.toml").write_text(PROJECT)
     (source / "edgetop_example").mkdir()
     (source / "edgetop_example/__init__.py").write_text(CODE)
+    (source / "edgetop_example/ends.py").write_text("raise SystemExit('it needs a bus')\n")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
     ran = subprocess.run([*pip, "--target", str(folder), str(source)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
@@ -113,6 +136,8 @@ def test_a_sensor_is_read_and_one_that_fails_is_named(home: IsolatedHome) -> Non
     assert "4.50 W" in told or "4.5 W" in told, told
     assert "the sensor extension bad of edgetop-example failed and is off: RuntimeError: no such bus" in told
     assert "the sensor extension missing of edgetop-example failed and is off: ModuleNotFoundError" in told
+    assert "the sensor extension ending of edgetop-example failed and is off: SystemExit: it needs a bus" in told
+    assert "the sensor extension odd of edgetop-example failed and is off: TypeError: str is no sensor" in told
 
 
 def test_a_server_is_known_and_one_that_fails_is_named_and_not_asked_again(home: IsolatedHome) -> None:
@@ -127,7 +152,7 @@ def test_a_server_is_known_and_one_that_fails_is_named_and_not_asked_again(home:
 
 def test_an_exporter_gets_the_session_and_those_that_fail_do_not_end_it(home: IsolatedHome, tmp_path: Path) -> None:
     port, file = free_port(), tmp_path / "exported"
-    exports = [f"good:{file}", f"late:{tmp_path / 'late'}", "bad:anything", str(port)]
+    exports = [f"shut:{tmp_path / 'shut'}", f"good:{file}", f"late:{tmp_path / 'late'}", "bad:anything", str(port)]
     words = [word for each in exports for word in ("--export", each)]
     with running(home, "watch", *words, "--no-record") as process:
         eventually(lambda: file.exists() and file.read_text().isdecimal(), "the good one is updated")
@@ -144,6 +169,7 @@ def test_an_exporter_gets_the_session_and_those_that_fail_do_not_end_it(home: Is
     assert process.returncode == 0
     assert b"the exporter extension bad of edgetop-example failed and is off: ValueError: no such target" in said
     assert b"LateExporter failed and is switched off: the other side is gone" in said
+    assert b"ShutExporter failed and is switched off: it was shut already" in said
     assert file.read_text() == "closed"
 
 
@@ -153,13 +179,26 @@ def test_a_name_that_nobody_brought_is_told(home: IsolatedHome) -> None:
     assert "is no address and no exporter" in ran.stderr
 
 
+def test_a_server_that_fails_later_is_named_and_ends_nothing(home: IsolatedHome) -> None:
+    with loopback_server() as wire:
+        wire.answers["GET /v1/models"] = document({"data": [{"id": "m"}]})
+        words = ("--server", wire.url, "--server-kind", "dumb")
+        told = home.run("doctor", *words)
+        ran = home.run("run", *words, "-p", "hi", "-p", "again")
+    said = "The server extension dumb of edgetop-example failed and is off: "
+    assert f"{said}SystemExit: 3" in " ".join(told.stdout.split()), told.stdout + told.stderr
+    assert f"{said}KeyError: 'messages'" in " ".join(ran.stderr.split()), ran.stderr
+    assert ran.returncode == 1
+    assert "Traceback" not in told.stderr + ran.stderr
+
+
 def test_a_kind_of_server_can_be_named_and_is_in_help_and_completion(home: IsolatedHome) -> None:
     with loopback_server() as wire:  # which does not show to be of the kind
         wire.answers["GET /v1/models"] = document({"data": [{"id": "m"}]})
         told = home.run("doctor", "--server", wire.url, "--server-kind", "good")
     assert "Example server" in told.stdout, told.stderr
-    assert "[bad, good]" in " ".join(home.run("run", "--help").stdout.split())
+    assert "[bad, dumb, good]" in " ".join(home.run("run", "--help").stdout.split())
     refused = home.run("run", "--server", wire.url, "--server-kind", "other", "-p", "hi")
     assert refused.returncode == 2
-    assert "openai, bad, good" in refused.stderr
+    assert "openai, bad, dumb, good" in refused.stderr
     assert home.run("__complete", "fish", "run", "--server-kind", "g").stdout.split() == ["good"]

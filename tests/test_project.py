@@ -31,6 +31,12 @@ def test_a_bundle_has_what_was_read_and_nothing_of_a_person(
     assert "secret" not in text
     assert str(tmp_path) not in text
     assert "look through it" in ran.stderr
+    assert machine.run("doctor", "--bundle", str(file), "--engine", "portable").code in {0, 1}, "it is replaced"
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    refused = machine.run("doctor", "--bundle", str(notes))
+    assert (refused.code, notes.read_text()) == (2, "mine")
+    assert "exists already and is no bundle" in refused.stderr
 
 
 def test_the_citation_is_of_this_version() -> None:

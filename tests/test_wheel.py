@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from edgetop import __version__
+from tests.support.requirements import NotInstalledError, need_program
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,6 +63,19 @@ def test_themes_sessions_and_schema_are_in_the_wheel(wheel: Path) -> None:
         assert shipped <= files
     assert {"edgetop/session/session.schema.json", "edgetop/py.typed", "edgetop/__init__.pyi"} <= files
     assert not [name for name in files if name.startswith(("tests/", "benchmarks/"))]
+
+
+def test_all_that_git_knows_is_in_the_source_distribution(tmp_path: Path) -> None:
+    git = need_program("git")
+    if not (ROOT / ".git").exists():
+        raise NotInstalledError("this is no checkout, so that git knows nothing")
+    known = {name for name in run([git, "ls-files", "-z"], ROOT).split("\0") if name and (ROOT / name).exists()}
+    run([sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, ROOT], tmp_path)
+    (built,) = tmp_path.glob("edgetop-*.tar.gz")
+    with tarfile.open(built) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    assert known
+    assert known <= packed
 
 
 def test_the_installed_edgetop_is_the_wheel_s(installed: Path, tmp_path: Path) -> None:

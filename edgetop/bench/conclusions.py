@@ -160,7 +160,7 @@ def _findings(rated: Sequence[Rated]) -> list[str]:
 
 def _amount(value: object) -> float:
     """How much a value of an axis is; what has no number, such as MAXN and performance, is the most but for a few."""
-    text = str(value)
+    text = str(value)[:100]
     number = re.findall(r"(\d+)\s*W", text) or re.findall(r"\d+(?:\.\d+)?", text)
     if not number:
         return 0.0 if text.casefold() in _LEAST else float("inf")

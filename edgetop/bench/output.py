@@ -8,23 +8,25 @@ what edgetop does not set stands there with llama.cpp's default. Behind them are
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import log
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import IO, Any, BinaryIO
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from edgetop.bench.plan import ModelFile, Plan, TokenTest, engine_settings
+from edgetop.bench.plan import ModelFile, Plan, TokenTest, engine_settings, require_possible
 from edgetop.bench.results import MeanInterval, PlanResult, SettingResult, TestResult
-from edgetop.bench.run_log import PLAN_FILE, RUNS_FILE, FinishedRun, RunLog
+from edgetop.bench.run_log import PLAN_BYTES_MAX, PLAN_FILE, RUNS_FILE, FinishedRun, RunLog
 from edgetop.bench.soak import Soak
 from edgetop.core.errors import UsageError
 from edgetop.core.figures import OF_SETTING, OF_TEST, Figure, cell_of
@@ -340,6 +342,9 @@ _SESSION = re.compile(r"sessions/\w[\w.+-]*")
 LARGEST_BYTES = 2 * 2**30
 """Of all that is in an archive, unpacked."""
 
+CONTENTS_BYTES_MAX, _END_BYTES = 4 * 2**20, 65_536 + 22
+"""Of the list of what is in an archive; the second is how far before the end of a zip file that list's place stands."""
+
 
 class Archive(Struct, frozen=True, kw_only=True):
     """What an archive holds; its sessions are unpacked, and `finished` names them there."""
@@ -393,34 +398,79 @@ def write_archive(path: Path, benchmark: RunLog, result: PlanResult, texts: Mapp
 def read_archive(path: Path, folder: Path) -> Archive:
     """Unpack the sessions of an archive below `folder`. Raises UsageError for what is no archive, or was changed."""
     hint = "give a file that `edgetop bench --archive FILE` wrote"
+    sessions: set[str] = set()
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        with path.open("rb") as file, zipfile.ZipFile(_checked_zip(file)) as archive:
             if sum(each.file_size for each in archive.infolist()) > LARGEST_BYTES:
                 raise UsageError(f"{path}: it is larger than 2 GiB", hint)
             sums = {
                 name: digest
                 for digest, _, name in (
-                    line.partition("  ") for line in archive.read(DIGESTS_FILE).decode().splitlines()
+                    line.partition("  ") for line in _small(archive, DIGESTS_FILE).decode().splitlines()
                 )
             }
-            held = {}
-            for name in names:
-                if name in {PLAN_FILE, RUNS_FILE} or _SESSION.fullmatch(name):
-                    held[name] = archive.read(name)
-                    if hashlib.sha256(held[name]).hexdigest() != sums.get(name):
-                        raise UsageError(f"{path}: {name} is not what its digest says", "get the archive once more")
+            held = {name: _small(archive, name) for name in (PLAN_FILE, RUNS_FILE)}
+            digests = {name: hashlib.sha256(data).hexdigest() for name, data in held.items()}
+            for name in filter(_SESSION.fullmatch, archive.namelist()):
+                sessions.add(name)
+                (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                digests[name] = _unpack(archive, name, folder / name)
+            for name, digest in digests.items():
+                if digest != sums.get(name):
+                    raise UsageError(f"{path}: {name} is not what its digest says", "get the archive once more")
         plan = msgspec.json.decode(held[PLAN_FILE], type=Plan)
+        require_possible(plan)
         runs = [msgspec.json.decode(line, type=FinishedRun) for line in held[RUNS_FILE].splitlines()]
-        for name in filter(_SESSION.fullmatch, held):
-            (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomically(folder / name, [held[name]])
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", hint) from None
-    except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise UsageError(f"{path}: it is no archive of a benchmark ({error})", hint) from None
-    finished = [replace(run, session=str(folder / run.session)) if run.session in held else run for run in runs]
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise UsageError(f"{path}: it is no archive of a benchmark ({one_line(str(error))[:200]})", hint) from None
+    finished = [replace(run, session=str(folder / run.session)) if run.session in sessions else run for run in runs]
     return Archive(plan=plan, finished=tuple(finished))
+
+
+def _checked_zip(file: BinaryIO) -> BinaryIO:
+    """The file, if its list of contents is not longer than an archive's. Raises BadZipFile."""
+    # Of all that is in a zip file that list alone is read whole before anything can be said of it.
+    file.seek(0, os.SEEK_END)
+    file.seek(max(0, file.tell() - _END_BYTES))
+    end = file.read(_END_BYTES)
+    at = end.rfind(b"PK\5\6")
+    if at < 0 or len(end) < at + 16 or b"PK\6\7" in end:
+        raise zipfile.BadZipFile("its list of contents is not found")
+    if int.from_bytes(end[at + 12 : at + 16], "little") > CONTENTS_BYTES_MAX:
+        raise zipfile.BadZipFile(f"its list of contents is longer than {CONTENTS_BYTES_MAX // 2**20} MiB")
+    file.seek(0)
+    return file
+
+
+def _opened(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    """A file of an archive. Raises ValueError where it is packed so that unpacking may take any memory."""
+    if archive.getinfo(name).compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise ValueError(f"{name} is packed in another way")
+    return archive.open(name)
+
+
+def _small(archive: zipfile.ZipFile, name: str) -> bytes:
+    with _opened(archive, name) as file:
+        data = file.read(PLAN_BYTES_MAX + 1)
+    if len(data) > PLAN_BYTES_MAX:
+        raise ValueError(f"{name} is larger than {PLAN_BYTES_MAX // 2**20} MiB")
+    return data
+
+
+def _unpack(archive: zipfile.ZipFile, name: str, target: Path) -> str:
+    """Write a file of an archive, in pieces; the digest of what was written."""
+    digest = hashlib.sha256()
+
+    def pieces() -> Iterator[bytes]:
+        with _opened(archive, name) as file:
+            while piece := file.read(2**20):
+                digest.update(piece)
+                yield piece
+
+    write_atomically(target, pieces())
+    return digest.hexdigest()
 
 
 def here(plan: Plan, find: Callable[[str], list[Path]], digest_of: Callable[[Path], str]) -> Plan:

@@ -11,17 +11,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from importlib.resources import files
 from itertools import product
+from math import prod
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from edgetop.core.engine_choices import FlashAttention, KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import UsageError
-from edgetop.io.files import expanded, read_small, read_toml
+from edgetop.core.records import number_problems
+from edgetop.io.files import as_utf8, expanded, read_small, read_toml
 from edgetop.settings import options
 from edgetop.settings.option import Option, clock_limits_hz, fan_share, name_of_mode
 
@@ -35,9 +38,13 @@ Wanted = Literal["speed", "energy"]
 
 Positive = Annotated[int, Meta(ge=1, lt=2**31)]
 
-TokenCount = Annotated[int, Meta(ge=0, lt=2**24)]
+TOKENS_MOST = 2**24
+TokenCount = Annotated[int, Meta(ge=0, lt=TOKENS_MOST)]
 
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
+
+MEASUREMENTS_MOST = 100_000
+"""Of one plan, which at a second each would take more than a day."""
 
 MARGIN_TOKENS = 64
 """Left of the context beyond what the largest test takes, for the template of a prompt."""
@@ -424,7 +431,11 @@ def changed_request(request: BenchRequest, **changes: object) -> BenchRequest:
 
 
 def _checked(request: BenchRequest, where: str) -> BenchRequest:
-    """The request, if its texts are what the options of the same names take. Raises UsageError."""
+    """The request, if its texts are what the options of the same names take, and it can end. Raises UsageError."""
+    axes = [len(getattr(request, name) or "1") for name in ("models", "quant", *Setting.__struct_fields__[1:])]
+    tests = len(request.n_depth) * (len(request.n_prompt) + len(request.n_gen) + len(request.pairs)) + 1
+    if (asked := prod(axes) * tests * request.repetitions) > MEASUREMENTS_MOST:
+        raise UsageError(f"{where}that would be some {asked} measurements", f"{MEASUREMENTS_MOST} are the most")
     checks: dict[str, Callable[[Any], object]] = {each.name: partial(_fields, each) for each in options.BENCH_AXES}
     for name, check in {**checks, **DEVICE_AXES}.items():
         for value in getattr(request, name):
@@ -433,6 +444,18 @@ def _checked(request: BenchRequest, where: str) -> BenchRequest:
             except ValueError as error:
                 raise UsageError(f"{where}$.{name}: {value!r} is not valid", f"expected {error}") from None
     return request
+
+
+def require_possible(plan: Plan) -> None:
+    """Raise ValueError for a plan of somebody else that no edgetop would have made, such as one that never ends."""
+    for problem in number_problems(plan):
+        raise ValueError(problem)
+    if not 0 < plan.repetitions * max(1, len(plan.settings)) * max(1, len(plan.tests)) <= MEASUREMENTS_MOST:
+        raise ValueError(f"it has more than {MEASUREMENTS_MOST} measurements, or none")
+    for test in plan.tests:
+        counts = astuple(test) if isinstance(test, TokenTest) else (test.max_tokens,)
+        if not all(0 <= count < TOKENS_MOST for count in counts):
+            raise ValueError(f"{test.name} has a number of tokens that cannot be")
 
 
 def require_tests(request: BenchRequest) -> None:
@@ -476,7 +499,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """What a line of a file of questions may call its fields: MMLU, ARC, HellaSwag and their like."""
 
-QUESTIONS_BYTES_MAX = 64 * 2**20
+QUESTIONS_BYTES_MAX, QUESTIONS_MAX = 64 * 2**20, 100_000
 
 
 def read_questions(path: Path, columns: str = "") -> tuple[QuestionItem, ...]:
@@ -499,7 +522,7 @@ def read_questions(path: Path, columns: str = "") -> tuple[QuestionItem, ...]:
     if len(data) > QUESTIONS_BYTES_MAX:
         raise UsageError(f"{path}: it is larger than 64 MiB", "a few thousand questions are enough")
     items = []
-    for number, line in enumerate(data.splitlines(), 1):
+    for number, line in enumerate(as_utf8(data).splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -507,6 +530,8 @@ def read_questions(path: Path, columns: str = "") -> tuple[QuestionItem, ...]:
         except (ValueError, RecursionError) as error:
             hint = "a line is an object with question (or prompt), choices and answer; --question-columns maps others"
             raise UsageError(f"{path}, line {number}: {error}", hint) from None
+        if len(items) > QUESTIONS_MAX:
+            raise UsageError(f"{path}: it has more than {QUESTIONS_MAX} questions", "a few thousand are enough")
     if not items:
         raise UsageError(f"{path}: it has no questions", "a line is an object with question, choices and answer")
     return tuple(items)
@@ -543,7 +568,7 @@ def _right(answer: Any, choices: list[str], labels: Any) -> int:  # noqa: ANN401
     if answer in choices:
         return choices.index(answer)
     text = str(answer).strip()
-    index = int(text) if text.isdecimal() else ord(text.upper()) - ord("A") if len(text) == 1 else -1
+    index = int(text) if text.isdecimal() else ascii_uppercase.find(text.upper()) if len(text) == 1 else -1
     if not 0 <= index < len(choices):
         raise ValueError(f"the answer {text[:40]!r} is none of its choices")
     return index
@@ -638,7 +663,7 @@ def _text_plan(asked: bool | str) -> QualityPlan | None:
     except OSError as error:
         hint = "give a text file to --quality; a few pages are enough"
         raise UsageError(f"{path}: {error.strerror or error}", hint) from None
-    return QualityPlan(text=data.decode("utf-8", "replace"), text_name=path.name)
+    return QualityPlan(text=as_utf8(data).decode("utf-8", "replace"), text_name=path.name)
 
 
 _SUMMARY_CHARACTERS = 4000

@@ -7,6 +7,7 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
+from glob import escape
 from itertools import chain
 from pathlib import Path
 
@@ -410,7 +411,9 @@ def _of_archive(first: Archive, arguments: argparse.Namespace, settings: Setting
 
     def find(name: str) -> list[Path]:
         named = [path for (text,) in arguments.models or () if (path := expanded(text)).is_file()]
-        made = sorted(level_folder().rglob(name))
+        if not name or Path(name).name != name or "\0" in name:
+            raise UsageError(f"the archive names no file of a model: {one_line(name)[:80]!r}", "write it anew")
+        made = sorted(level_folder().rglob(escape(name)))
         try:
             return [*named, *made, local_model(name.removesuffix(".gguf"), settings)]
         except ModelError:

@@ -49,13 +49,13 @@ from edgetop.core.errors import ModelError, UsageError
 from edgetop.core.format import format_bytes, format_duration, time_left
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import RunTarget, Workload, assess
-from edgetop.fit.model_facts import in_time, read_facts
+from edgetop.fit.model_facts import read_facts
 from edgetop.inference.quantization import LEVELS, level_path, quantize_model, size_of_level
 from edgetop.inference.server.address import ServerChoice
 from edgetop.inference.server.backend import ServerProbe, choose, probe
 from edgetop.io.files import expanded
 from edgetop.io.http import RequestError
-from edgetop.io.model_file import content_key
+from edgetop.io.model_file import content_key, in_time
 from edgetop.live.this_machine import own_run_target
 from edgetop.session.store import Store
 from edgetop.settings import options

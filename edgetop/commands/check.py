@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,7 +31,6 @@ from edgetop.core.format import (
     NOT_AVAILABLE,
     Column,
     format_bytes,
-    format_count,
     format_rate,
     format_seconds,
     format_significant,
@@ -55,10 +52,22 @@ from edgetop.fit.devices import (
     named_device,
 )
 from edgetop.fit.memory import MemoryRoom, memory_need
-from edgetop.fit.model_facts import ModelFacts, in_time, published_models, read_facts
-from edgetop.fit.suggestions import CONTEXTS, Candidate, Choices, ModelAssessments, Suggestion, suggest
-from edgetop.fit.wording import Entry, banded, effect_text, fit_text, page, verdict_text
-from edgetop.io.model_file import models_in
+from edgetop.fit.model_facts import ModelFacts, read_facts
+from edgetop.fit.suggestions import CONTEXTS, Candidate, Choices, ModelAssessments, Suggestion, best_first, suggest
+from edgetop.fit.wording import (
+    OFFERED_COLUMNS,
+    Entry,
+    banded,
+    called,
+    effect_text,
+    figure_at,
+    joules_cell,
+    memory_cell,
+    page,
+    verdict_text,
+)
+from edgetop.io.model_file import in_time, models_in
+from edgetop.io.terminal import terminal_size
 from edgetop.settings import options
 from edgetop.settings.option import byte_count, integer, parse_value, real, token_count
 from edgetop.settings.resolve import Settings, engine_settings, price_of
@@ -229,7 +238,7 @@ def _wrapped(entry: Entry) -> list[Entry]:
         return [entry]
     from textwrap import wrap  # noqa: PLC0415 - only on a terminal
 
-    width = max(WIDTH_LEAST, os.get_terminal_size(sys.stdout.fileno()).columns - LABEL_COLUMNS)
+    width = max(WIDTH_LEAST, terminal_size().columns - LABEL_COLUMNS)
     lines = wrap(one_line(entry.text), width) or [""]
     return [Entry(entry.label if index == 0 else "", line) for index, line in enumerate(lines)]
 
@@ -277,6 +286,7 @@ def as_object(checked: Checked, place: RunTarget, choices: Callable[[Assessment]
         "fit_by_memory": [{"memory_bytes": size, "fit": fit} for size, fit in assessment.by_size],
         "duty": assessment.duty,
         "draft": assessment.draft,
+        "ollama": assessment.ollama,
         "suggestions": [_suggestion(assessment, suggestion) for suggestion in suggestions],
         "server_command": list(assessment.server_command),
         "verify": list(assessment.verify_command),
@@ -296,21 +306,9 @@ def _suggestion(before: Assessment, suggestion: Suggestion) -> dict[str, Any]:
     }
 
 
-def _called(source: str) -> str:
-    """A model by the name of its file: those in headers are often the same for all quantizations."""
-    return source if source.startswith("hf:") else source.rpartition("/")[2].removesuffix(".gguf")
-
-
 def _of(path: str) -> Callable[[Checked], Any]:
     """Looks up a figure of the assessment, such as `need.kv_bytes`; `None` where there is none."""
-
-    def value(checked: Checked) -> object:
-        found: object = checked.assessment
-        for name in path.split("."):
-            found = getattr(found, name, None)
-        return found
-
-    return value
+    return lambda checked: figure_at(checked.assessment, path)
 
 
 def _text(words: Callable[[Assessment], str], without: str = "") -> Callable[[Checked], str]:
@@ -338,22 +336,12 @@ def _first_token_text(assessment: Assessment) -> str:
     return format_seconds(speed.first_token_s.value)
 
 
-def _joules_text(assessment: Assessment) -> str:
-    energy = assessment.energy
-    return NOT_AVAILABLE if isinstance(energy, Unavailable) else banded(energy.decode_j_per_token)
-
-
-def _memory_text(assessment: Assessment) -> str:
-    need = assessment.need
-    return NOT_AVAILABLE if isinstance(need, Unavailable) else format_bytes(need.needed_bytes)
-
-
 def _basis_text(assessment: Assessment) -> str:
     return NOT_AVAILABLE if isinstance(assessment.speed, Unavailable) else assessment.speed.basis
 
 
 COLUMNS: tuple[Column[Checked], ...] = (
-    Column("source", heading="MODEL", text=lambda checked: _called(checked.source)),
+    Column("source", heading="MODEL", text=lambda checked: called(checked.source)),
     Column("problem", lambda checked: checked.problem or None),
     *_plain("facts.name", "facts.architecture"),
     Column("file_type", _of("facts.file_type"), "QUANT", _text(lambda each: each.facts.file_type or NOT_AVAILABLE)),
@@ -363,7 +351,7 @@ COLUMNS: tuple[Column[Checked], ...] = (
     *_plain("settings.n_threads", "settings.n_gpu_layers", "settings.type_k", "settings.type_v"),
     *_plain("need.weights_bytes", "need.repack_bytes", "need.kv_bytes", "need.compute_bytes", "need.output_bytes"),
     *_plain("need.process_bytes"),
-    Column("needed_bytes", _of("need.needed_bytes"), "MEMORY", _text(_memory_text)),
+    Column("needed_bytes", _of("need.needed_bytes"), "MEMORY", _text(memory_cell)),
     Column("memory_basis", _of("need.basis")),
     *_plain("room.available_bytes", "largest_context"),
     Column("", heading="TOK/S", text=_text(lambda each: banded(each.decode))),
@@ -373,7 +361,7 @@ COLUMNS: tuple[Column[Checked], ...] = (
     *_interval("speed.first_token_s"),
     *_plain("speed.limited_by"),
     Column("speed_basis", _of("speed.basis")),
-    Column("", heading="J/TOKEN", text=_text(_joules_text)),
+    Column("", heading="J/TOKEN", text=_text(joules_cell)),
     *_interval("energy.decode_j_per_token"),
     Column("energy_scope", _of("energy.scope")),
     Column("energy_basis", _of("energy.basis")),
@@ -415,7 +403,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.screen:
         return choose_on_screen(arguments.models, requests, workload, place, settings)
     if not arguments.models:
-        write_offers(arguments, settings, requests[0], workload, place)
+        write_offered(settings, requests[0], workload, place, purpose=arguments.purpose, form=arguments.format)
         return 0
     checked = list(_check(arguments.models, requests, workload, place, settings, exact=arguments.exact))
     modes = other_modes(arguments, settings)
@@ -453,6 +441,7 @@ def _workload(arguments: argparse.Namespace, settings: Settings, requested: Engi
         projector=arguments.mmproj or "",
         beside_bytes=beside_bytes,
         draft=draft,
+        mtp=arguments.mtp,
     )
 
 
@@ -542,107 +531,26 @@ def _assess(
     return in_time(lambda: assess(facts, requested, workload, place, allocated=allocated))
 
 
-class Offer(NamedTuple):
-    """A model that one may choose."""
-
-    name: str
-    source: str
-    """What `-m` takes."""
-    here: bool
-    size_is_computed: bool
-    assessment: Assessment
-    described_by: str | None = None
-    """Where its dimensions stand; `None` of a model that is here."""
-    published: str | None = None
-    """Year and month of its publication, of the same."""
-
-
-def offers(
-    settings: Settings, requested: EngineSettings, workload: Workload, place: RunTarget, purpose: str
-) -> list[Offer]:
-    """The models of this machine and of the catalog, the best for a purpose first."""
-    from edgetop.inference.catalog import find_models, problem_of  # noqa: PLC0415 - only for this list
-
-    found = []
-    for model in find_models(settings[options.MODEL_DIR]):
-        with suppress(ModelError):
-            if not problem_of(model):
-                facts = in_time(partial(read_facts, model.path))
-                assessment = in_time(partial(assess, facts, requested, workload, place, with_context=False))
-                found.append(Offer(model.name, str(model.path), True, False, assessment))
-    for listed in published_models():
-        for label in listed.quantizations:
-            assessment = assess(listed.facts(label), requested, workload, place, with_context=False)
-            computed = label not in listed.stated
-            offer = Offer(listed.name, listed.reference(label), False, computed, assessment, listed.source, listed.date)
-            found.append(offer)
-    return sorted(found, key=lambda offer: _preference(offer.assessment, purpose))
-
-
-def _preference(assessment: Assessment, purpose: str) -> tuple[float, ...]:
-    """What fits first; then the largest that is comfortable to read, the fastest, or what takes the least energy."""
-    fit, pace = assessment.verdict.rank
-    decode = 0.0 if assessment.decode is None else assessment.decode.value
-    if purpose == "chat":
-        return fit, pace, -assessment.facts.parameters, -assessment.facts.tensor_bytes
-    if purpose == "speed":
-        return fit, -decode, assessment.facts.tensor_bytes
-    energy = assessment.energy
-    # Where no power is known, reading is what takes the energy.
-    joules = float("inf") if isinstance(energy, Unavailable) else energy.decode_j_per_token.value
-    return fit, joules, assessment.facts.weight_bytes_per_token
-
-
-def _offered(words: Callable[[Assessment], str]) -> Callable[[Offer], str]:
-    return lambda offer: words(offer.assessment)
-
-
-def _offered_value(path: str) -> Callable[[Offer], Any]:
-    value = _of(path)
-    return lambda offer: value(Checked(source=offer.source, assessment=offer.assessment))
-
-
-OFFER_COLUMNS: tuple[Column[Offer], ...] = (
-    Column("name", heading="MODEL"),
-    Column("file_type", _offered_value("facts.file_type"), "QUANT", _offered(lambda each: each.facts.file_type)),
-    Column("parameters", _offered_value("facts.parameters"), "WEIGHTS",
-           _offered(lambda each: format_count(each.facts.parameters))),
-    Column("size_bytes", _offered_value("facts.size_bytes"), "SIZE",
-           lambda offer: ("~" if offer.size_is_computed else "") + format_bytes(offer.assessment.facts.size_bytes)),
-    Column("size_is_computed"),
-    Column("needed_bytes", _offered_value("need.needed_bytes"), "MEMORY", _offered(_memory_text)),
-    Column("fit", _offered_value("verdict.fit"), "FITS", _offered(fit_text)),
-    Column("", heading="TOK/S", text=_offered(lambda each: banded(each.decode))),
-    Column("decode_tokens_per_s", _offered_value("decode")),
-    Column("", heading="J/TOKEN", text=_offered(_joules_text)),
-    Column("decode_j_per_token", _offered_value("energy.decode_j_per_token")),
-    Column("energy_scope", _offered_value("energy.scope")),
-    Column("speed_basis", _offered_value("speed.basis")),
-    Column("here"),
-    Column("described_by"),
-    Column("published"),
-    Column("source", heading="-m", text=lambda offer: _called(offer.source) if offer.here else offer.source),
-)  # fmt: skip
-
-
-def write_offers(
-    arguments: argparse.Namespace,
+def write_offered(
     settings: Settings,
     requested: EngineSettings,
     workload: Workload,
     place: RunTarget,
+    *,
+    purpose: str,
+    form: str | None,
 ) -> None:
     """Print the models that one may choose, the best first, and where the figures come from."""
-    found = offers(settings, requested, workload, place, arguments.purpose)
-    write_listing(found, OFFER_COLUMNS, arguments.format)
-    if arguments.format is not None:
+    found = best_first(_files((), settings), requested, workload, place, purpose)
+    write_listing(found, OFFERED_COLUMNS, form)
+    if form is not None:
         return
     scope = next((each.assessment.energy.scope for each in found
                   if not isinstance(each.assessment.energy, Unavailable)), None)  # fmt: skip
     joules = f"J/token: {scope.replace('_', ' ')}" if scope else f"J/token: {NOT_AVAILABLE}"
     if scope is None and found and isinstance(found[0].assessment.energy, Unavailable):
         joules += f", {found[0].assessment.energy.reason}"
-    print_status(f"best for {arguments.purpose} first, on {place.machine.name}; {joules}")
+    print_status(f"best for {purpose} first, on {place.machine.name}; {joules}")
     print_status("sizes with ~ are computed; `edgetop check MODEL` says more; -m hf:... is downloaded when it is used")
 
 

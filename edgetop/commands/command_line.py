@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NoReturn
@@ -47,6 +46,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
         for flag in self._unknown_flags():
+            import difflib  # noqa: PLC0415 - only for what is not known
+
             close = difflib.get_close_matches(flag, self._shown_flags(), n=1, cutoff=0.75)
             hint = f"did you mean {close[0]}?" if close else f"see {self.prog} --help"
             raise UsageError(f"there is no option {one_line(flag)}", hint)

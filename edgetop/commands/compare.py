@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -24,6 +23,7 @@ from edgetop.core.errors import UsageError
 from edgetop.core.figures import BY_NAME
 from edgetop.core.format import Column
 from edgetop.core.text import markdown_table, markdown_text
+from edgetop.io.terminal import terminal_size
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.reading import IMPORTED_FOLDER, read_all
 from edgetop.session.compare.result import Cell, Comparison, Result, Row
@@ -248,7 +248,7 @@ def _exit_code(comparison: Comparison, thresholds: Sequence[Threshold], *, missi
 
 def _width() -> int:
     """Of the terminal; in a pipe as wide as most people's windows."""
-    return max(WIDTH_LEAST, shutil.get_terminal_size((WIDTH_PIPED, 24)).columns)
+    return max(WIDTH_LEAST, terminal_size(fallback=(WIDTH_PIPED, 24)).columns)
 
 
 def _level(settings: Settings) -> GlyphLevel:

@@ -31,7 +31,7 @@ from edgetop.commands.power_findings import (
     source_rows,
 )
 from edgetop.core.engine_settings import EngineInfo
-from edgetop.core.errors import EdgetopError
+from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.format import format_time
 from edgetop.core.records import machine_key
 from edgetop.core.sources import Unavailable
@@ -43,7 +43,7 @@ from edgetop.inference.llama.portable import no_engine_hint
 from edgetop.inference.protocol import Hello
 from edgetop.inference.server.address import KEY_VARIABLE, ServerChoice, key_of
 from edgetop.inference.server.backend import ServerProbe, probe
-from edgetop.io.files import write_atomically
+from edgetop.io.files import may_replace, write_atomically
 from edgetop.io.http import RequestError
 from edgetop.io.terminal import terminal_size
 from edgetop.live.advice import NOTHING_KNOWN, Finding, advise, observe, words_of
@@ -357,6 +357,7 @@ ROOTS = ("sys", "proc/device-tree", "proc/cpuinfo", "proc/meminfo")
 """Below these, what was read is shown: nothing of a person's files or of other programs."""
 
 FILE_CHARACTERS, LOG_CHARACTERS = 400, 20_000
+HEADING = "===== {} ====="
 _PRIVATE = re.compile(r"serial|uuid|machine-id|address|asset", re.IGNORECASE)
 """Files whose contents tell one machine from another."""
 
@@ -365,6 +366,10 @@ Examine = Callable[[argparse.Namespace, Settings], int]
 
 def write_bundle(arguments: argparse.Namespace, settings: Settings, examine: Examine) -> int:
     """Print it, then write it; nothing is asked, and nothing is sent. Raises EdgetopError."""
+    file = Path(arguments.bundle)
+    with suppress(OSError):  # writing it will say so
+        if not may_replace(file, HEADING.format("versions").encode()):
+            raise UsageError(f"{file} exists already and is no bundle", "name another file: --bundle FILE")
     read: set[str] = set()
     sys.addaudithook(lambda event, given: _note(read, event, given))
     output = io.StringIO()
@@ -377,9 +382,8 @@ def write_bundle(arguments: argparse.Namespace, settings: Settings, examine: Exa
         "files that were read": _files(sorted(read), settings[options.SYSROOT]),
         "log": "" if log is None else _tail(log),
     }
-    text = "".join(f"===== {title} =====\n{literal(part).rstrip()}\n\n" for title, part in parts.items() if part)
+    text = "".join(f"{HEADING.format(title)}\n{literal(part).rstrip()}\n\n" for title, part in parts.items() if part)
     text = _without_names(text, settings)
-    file = Path(arguments.bundle)
     write_data(text)
     try:
         write_atomically(file, [text.encode("utf-8", "replace")])

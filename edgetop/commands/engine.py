@@ -49,7 +49,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.action == "build":
         backend: GpuBackend | None = "cuda" if arguments.cuda else "vulkan" if arguments.vulkan else None
         return _build(backend, say)
-    return _show(as_json=bool(getattr(arguments, "json", False)))
+    return _show(as_json=arguments.show_json or bool(getattr(arguments, "json", False)))
 
 
 def _show(*, as_json: bool) -> int:

@@ -6,7 +6,6 @@ Every verb imports this, and few need all of it: what takes long to import is im
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import sys
 import time
@@ -18,8 +17,9 @@ from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import UsageError
 from edgetop.core.text import one_line
 from edgetop.inference.server.address import ANY_MODEL, ServerChoice, key_file_of
-from edgetop.io.extensions import EXPORTERS, installed, switch_off
-from edgetop.io.files import data_folder, expanded
+from edgetop.io.extensions import EXPORTERS, FAILURES, installed, switch_off
+from edgetop.io.files import as_utf8, data_folder, expanded
+from edgetop.io.terminal import terminal_kind
 from edgetop.settings import options
 from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE, Option, listen_address
 from edgetop.settings.resolve import Settings, engine_settings, left_open, price_of, sampling_settings
@@ -167,7 +167,7 @@ def read_prompt(file: Path | None) -> str:
         raise UsageError(f"cannot read {file or 'standard input'}: {error.strerror}", "name a file of text") from None
     if len(data) > PROMPT_BYTES_MAX:
         raise UsageError(f"{file or 'standard input'} is larger than any context", "give a shorter prompt")
-    text = data.decode("utf-8", "replace").strip()
+    text = as_utf8(data).decode("utf-8", "replace").strip()
     if not text:
         raise UsageError(f"{file or 'standard input'} holds no prompt", "give one with -p TEXT")
     return text
@@ -208,7 +208,7 @@ def _extension_exporters(name: str, target: str) -> Sequence[Exporter]:
     """The exporter of an extension; none where it fails, which is said."""
     try:
         return [installed(EXPORTERS)[name].load()(target)]
-    except Exception as error:  # noqa: BLE001 - whatever it does, it is switched off
+    except FAILURES as error:
         switch_off(EXPORTERS, name, error)
         return ()
 
@@ -295,7 +295,7 @@ def is_terminal() -> bool:
 def shows_screens(settings: Settings) -> bool:
     """Whether a person sits there who wants screens, on a terminal that can show them, or before a browser."""
     in_browser = os.environ.get("TEXTUAL_DRIVER", "").endswith(":WebDriver")
-    return (is_terminal() or in_browser) and not settings[options.PLAIN] and os.environ.get("TERM", "dumb") != "dumb"
+    return (is_terminal() or in_browser) and not settings[options.PLAIN] and terminal_kind() != "dumb"
 
 
 def show_screen(make_screen: MakeScreen[Result], settings: Settings) -> Result | None:
@@ -350,6 +350,8 @@ def chosen_theme(settings: Settings) -> str | None:
         return None
     name, files = asked.removeprefix(THEME_PREFIX), theme_files()
     if name not in files:
+        import difflib  # noqa: PLC0415 - only for what is not found
+
         close = difflib.get_close_matches(name, files, n=1)
         raise UsageError(
             f"there is no theme {asked!r}", f"did you mean {close[0]}?" if close else f"there are {', '.join(files)}"

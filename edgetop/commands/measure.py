@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 from edgetop.commands.inputs import power_choice
 from edgetop.commands.output import handle_signals, print_error, print_status, write_json
@@ -23,12 +27,16 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
         raise UsageError("there is no command to be measured", "type: edgetop measure -- COMMAND ...")
+    if shutil.which(command[0]) is None:  # before anything is waited for
+        is_there = "/" in command[0] and Path(command[0]).exists()
+        print_error(f"{one_line(command[0])} cannot be run: {os.strerror(errno.EACCES if is_there else errno.ENOENT)}")
+        return NOT_EXECUTABLE if is_there else NOT_FOUND
     with SensorMeter(power_choice(settings), sysroot=settings[options.SYSROOT], idle_s=arguments.idle) as meter:
         try:
             code = _run(command, apart=arguments.json)
         except OSError as error:
             print_error(f"{one_line(command[0])} cannot be run: {error.strerror}")
-            return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+            return NOT_EXECUTABLE
         meter.stop(tokens=arguments.tokens)
     if arguments.json:
         measured = meter.result

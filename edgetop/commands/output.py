@@ -5,9 +5,7 @@ Long work shows its progress on a terminal and stays silent in a pipe.
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import signal
 import sys
 import unicodedata
@@ -25,6 +23,7 @@ from edgetop.core.quantity import Interval, with_interval
 from edgetop.core.text import csv_lines, literal, markdown_table, one_line
 from edgetop.io import json
 from edgetop.io.files import write_atomically
+from edgetop.io.terminal import terminal_kind, terminal_size
 
 if TYPE_CHECKING:
     from edgetop.core.energy.tokens import Energy
@@ -130,7 +129,7 @@ def clear_progress() -> None:
 
 def shows_progress() -> bool:
     """Whether stderr is a terminal on which a line can be written over."""
-    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return sys.stderr.isatty() and terminal_kind() != "dumb"
 
 
 def print_saved(path: Path | None, why_not: str, *, quiet: bool = False) -> int:
@@ -153,7 +152,7 @@ def write_data(text: str) -> None:
 
 def require_free(path: Path | None, *, force: bool) -> None:
     """Raise UsageError where a file is in the way of what is to be written, and is not to be replaced by `force`."""
-    if path is not None and path.exists() and not force:
+    if path is not None and (path.is_file() or path.is_dir()) and not force:  # a device or a pipe is written to
         raise UsageError(f"{path} exists already", "name another file with -o, or replace it with --force")
 
 
@@ -247,7 +246,7 @@ def _table_columns() -> int:
     """As many as there are on the terminal; in a pipe, where nothing must be cut, any number."""
     if not sys.stdout.isatty():
         return sys.maxsize
-    return shutil.get_terminal_size().columns
+    return terminal_size().columns
 
 
 def _fits(rows: Sequence[Sequence[str]], columns: int) -> bool:

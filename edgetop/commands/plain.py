@@ -158,7 +158,7 @@ class LineReader:
                 if ended():
                     return None
                 drain()
-                return input(label) if self._is_terminal else input()
+                return input(label) if self._is_terminal else input().removeprefix("\ufeff")
             except EOFError:
                 if self._is_terminal:
                     sys.stdout.write("\n")

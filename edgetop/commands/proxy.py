@@ -23,6 +23,9 @@ from edgetop.session.requests import client_figures, client_rows, energy_note, r
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
 
+SWITCH_S = 0.0005
+"""So long a chunk waits for Python's lock while the screen is drawn or a record is made; it would be 5 ms."""
+
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Pass requests on until it is ended; open the screen, or print a line for each."""
@@ -32,6 +35,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     listen = arguments.listen
     requested = msgspec.structs.replace(requested, text_recorded=arguments.keep_text)
     quiet, as_json = settings[options.QUIET], arguments.json
+    sys.setswitchinterval(SWITCH_S)
     if shows_screens(settings) and not (as_json or quiet) and arguments.seconds is None:
         return _open_screen(requested, settings, listen)
     ended, failure, path = threading.Event(), None, None

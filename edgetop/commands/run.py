@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
+import os
 import re
+import stat
 import sys
+import termios
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -267,10 +271,12 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
             pass
         case [] | ["-"]:
             prompts.append(read_prompt(None))
-        case [text] if not _MODEL_NAME.fullmatch(text):
-            prompts.append(text)
-        case [model]:
-            raise UsageError(f"{one_line(model)} looks like a model", "name a model with -m, and say a prompt with -p")
+        case [text] | [text, "-"] | ["-", text] if text != "-":
+            if _MODEL_NAME.fullmatch(text):
+                hint = "name a model with -m, and say a prompt with -p"
+                raise UsageError(f"{one_line(text)} looks like a model", hint)
+            parts = [read_prompt(None) if each == "-" else each for each in arguments.text]
+            prompts.append("\n\n".join(parts))
         case _:
             raise UsageError("there is more than one prompt", "put quotes around it; a model goes after -m")
     if not prompts:
@@ -289,6 +295,8 @@ def answer(prompts: Sequence[str], settings: Settings, *, as_json: bool = False,
     outcome = run_prompts(
         model, prompts, settings, write, live=live_options(settings, alerts, exporters_of(settings)), idle_s=idle_s
     )
+    if _is_unread_pipe() and not settings[options.QUIET]:
+        print_error("what came through the pipe was not asked", 'edgetop run "TEXT" - puts it below the text')
     if as_json:
         write_json(as_object(outcome))
     if alerts is not None:
@@ -335,6 +343,16 @@ def _turn(turn: TurnEntry, *, text_recorded: bool) -> dict[str, Any]:
 
 def _is_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _is_unread_pipe() -> bool:
+    """Whether something waits in standard input.
+
+    It is read only for `-`: in a loop of a shell, a job or `ssh` without a terminal it is another's, or never ends.
+    """
+    if sys.stdin is None or not stat.S_ISFIFO(os.fstat(0).st_mode):
+        return False
+    return any(fcntl.ioctl(0, termios.FIONREAD, bytes(4)))
 
 
 def _ignore(_text: str) -> None:

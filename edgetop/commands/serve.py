@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import secrets
 import shlex
@@ -15,7 +16,6 @@ import socket
 import sys
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from edgetop.commands.output import print_error, print_status
 from edgetop.core.errors import EdgetopError, UsageError
@@ -74,6 +74,8 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: 
             "anybody on the network who learns this address types here, and what is sent is not encrypted",
             f"on a network that is not yours: edgetop serve there, and ssh -L {port}:127.0.0.1:{port} HOST here",
         )
+    # It prints a trace of what visitors send that is no HTTP.
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
     os.environ.update(TERMINAL)
     web.run_app(
         application(shlex.join([sys.executable, "-m", "edgetop", *words]), token, f"edgetop-{port}"),
@@ -100,9 +102,9 @@ def application(command: str, token: str, cookie: str) -> web.Application:
     ) -> web.StreamResponse:
         given = request.query.get(TOKEN, request.cookies.get(cookie, ""))
         origin = request.headers.get("Origin")
-        if not compare_digest(given.encode(), token.encode()):
+        if not compare_digest(given.encode("utf-8", "replace"), token.encode()):
             raise web.HTTPForbidden(text="The address lacks its token; `edgetop serve` printed all of it.\n")
-        if origin is not None and urlsplit(origin).netloc != request.host:
+        if origin is not None and origin.partition("://")[2] != request.host:
             raise web.HTTPForbidden(text="Another site asked for this.\n")
         return await handler(request)
 

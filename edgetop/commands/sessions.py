@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +43,10 @@ from edgetop.core.format import (
     format_significant,
     format_time,
     plural,
+    unix_s,
 )
-from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval, cost, plus_minus, scaled
-from edgetop.core.records import LoadEntry, ServiceEntry
+from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval, cost, plus_minus, scaled, with_interval
+from edgetop.core.records import HostServed, LoadEntry, ServiceEntry
 from edgetop.core.text import literal, one_line
 from edgetop.io import json
 from edgetop.io.files import replacement, write_atomically
@@ -159,8 +159,15 @@ def _service_cells(service: ServiceEntry) -> list[str]:
         f"{service.kind} {service.version}".strip(),
         ", ".join(service.models),
         service.address or (f"pid {service.pid}" if service.pid is not None else ""),
-        f"{service.counts}{why}",
+        f"{service.counts}{why}" if service.served is None else _served(service.served),
     ]
+
+
+def _served(host: HostServed) -> str:
+    """What the servers of one of several hosts did."""
+    tokens = NOT_AVAILABLE if host.generated_tokens is None else f"{host.generated_tokens}"
+    energy = f"{with_interval(host.energy_j)} J" if host.energy_j is not None else f"no energy: {host.energy_missing}"
+    return one_line(f"{'at least ' if host.at_least else ''}{tokens} tokens, {energy}")
 
 
 _TURN_HEADINGS = ["TURN", "PROMPT", *(figure.heading.upper() for figure in TURN_COLUMNS)]
@@ -218,25 +225,25 @@ def prune(store: Store, keep_s: float | None, max_bytes: int | None, *, yes: boo
     if keep_s is None and max_bytes is None:
         raise UsageError("nothing says what to keep", "such as: edgetop sessions prune --keep 30d --max 2G")
     found = prunable(store, time.time(), keep_s, max_bytes)
-    failed = False
-    for each in found if yes else ():
+    gone = []
+    for each in found:
         try:
-            store.remove(each.path)
+            if yes:
+                store.remove(each.path)
+            gone.append(each)
         except OSError as error:
-            failed = True
             print_error(f"{each.path}: {error.strerror}", "it is still there")
-    size = format_bytes(sum(each.size_bytes for each in found))
+    failed = len(gone) < len(found)
     if as_json:
-        rows = [{"path": str(each.path), "size_bytes": each.size_bytes, "why": each.why} for each in found]
+        rows = [{"path": str(each.path), "size_bytes": each.size_bytes, "why": each.why} for each in gone]
         write_json({"deleted": yes, "sessions": rows})
         return failed
-    write_data("".join(f"{one_line(str(each.path))}\n" for each in found))
+    write_data("".join(f"{one_line(str(each.path))}\n" for each in gone))
+    what = f"{plural(len(gone), 'session')} with {format_bytes(sum(each.size_bytes for each in gone))}"
     if not found:
         print_status("nothing is older or more than that")
-    elif yes:
-        print_status(f"{len(found)} sessions with {size} were deleted")
     else:
-        print_status(f"{len(found)} sessions with {size} would be deleted; --yes does it")
+        print_status(f"{what}: deleted" if yes else f"{what}: --yes deletes them")
     return failed
 
 
@@ -514,8 +521,7 @@ def attach_power(path: Path, given: argparse.Namespace) -> int:
     volts = None if given.voltage is None else parse_value("--voltage", given.voltage, real(0, 1000))
     file = _checked_file(path)
     log = read_log(source, time_column=given.time_column, column=given.column, unit=given.unit, volts=volts)
-    began = datetime.fromisoformat(file.started_at).timestamp()
-    found = attached_power.align(log, attached_power.session_of(file), began)
+    found = attached_power.align(log, attached_power.session_of(file), unix_s(file.started_at))
     changed = attached_power.with_log(file, log, found, path=source.name, scope=given.scope, gain=gain)
     kept = path.with_name(path.name + ORIGINAL)
     with _written(path):
@@ -550,12 +556,17 @@ Action = Callable[[Store, argparse.Namespace], int]
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Do what was asked; `validate`, `recover` and `rm` return 1 when something is wrong."""
+    if arguments.action is None:
+        arguments.format = arguments.list_format
+    elif arguments.list_format is not None:
+        form = f"--{arguments.list_format}"
+        raise UsageError(f"{form} stands before {arguments.action}", f"type: sessions {arguments.action} ... {form}")
     arguments.duty, arguments.price = given_duty(settings), price_of(settings)
     return ACTIONS[arguments.action or "list"](open_store(settings), arguments)
 
 
 def _list(store: Store, arguments: argparse.Namespace) -> int:
-    words, chosen = getattr(arguments, "words", []), getattr(arguments, "format", None)
+    words, chosen = getattr(arguments, "words", []), arguments.format
     listed = store.list()
     entries = [entry for each in listed if (entry := entry_of(each)).matches(words)]
     if not listed and chosen is None:

@@ -225,13 +225,15 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     _add_prompts(parser)
-    add("text", nargs="*", metavar="TEXT", help="ask this, as -p does; - is what standard input says")
+    add("text", nargs="*", metavar="TEXT",
+        help="ask this, as -p does; - is what standard input says, alone or beside a text")
     add("--idle", type=_reads(real(0, 3600), "--idle"), default=0.0, metavar="SECONDS",
         help="first leave the device idle, without the model and with it, to measure its idle power (default: 0)")
     _add_json(parser)
 
 
 def _add_sessions(parser: argparse.ArgumentParser) -> None:
+    _add_formats(parser, dest="list_format")
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     listing = actions.add_parser("list", help="all sessions, the newest first; also without a word", allow_abbrev=False)
     listing.add_argument("words", nargs="*", metavar="WORD",
@@ -291,8 +293,9 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
     attach.add_argument("--meter-gain", metavar="PERCENT", help="largest error of the meter's scale (default: 15)")
     _add_json(attach)
     _add_prune(actions.add_parser("prune", help="delete old sessions; by itself only say which", allow_abbrev=False))
-    recover = actions.add_parser("recover", help="save sessions that a crashed edgetop left behind", allow_abbrev=False)
-    _add_json(recover)
+    _add_json(
+        actions.add_parser("recover", help="save sessions that a crashed edgetop left behind", allow_abbrev=False)
+    )
 
 
 def _add_prune(parser: argparse.ArgumentParser) -> None:
@@ -326,7 +329,9 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     add("--device", metavar="NAME", help="on another device, such as pi5 or pi5:8gb; `list` names them")
     add("--memory", metavar="SIZE", help="with so much memory, such as 8G")
     add("--power-mode", metavar="NAME", help="of that device")
-    add("--slots", default="1", metavar="N", help="conversations served side by side (default: 1)")
+    add("-np", "--parallel", "--slots", dest="slots", default="1", metavar="N",
+        help="conversations served side by side (default: 1)")
+    add("--mtp", action="store_true", help="with the model's own layer for further tokens proposing them")
     add("--mmproj", metavar="FILE", help="the vision or audio part that is loaded beside the model")
     add("--prompt-tokens", metavar="N", help="length of a prompt (default: 512)")
     add("--min-speed", metavar="X", help="exit with 5 if decoding is slower than X tokens per second")
@@ -454,6 +459,7 @@ def _add_completion(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
+    _add_json(parser, dest="show_json")
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     show = actions.add_parser("show", help="the engines that are there, and which is used; also without a word")
     _add_json(show)
@@ -514,8 +520,8 @@ def _add_proxy(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print a JSON object a request and a summary at the end")
 
 
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
+def _add_json(parser: argparse.ArgumentParser, dest: str = "json") -> None:
+    parser.add_argument("--json", dest=dest, action="store_true", help="print JSON")
 
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
@@ -525,11 +531,11 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
     _add_json(parser)
 
 
-def _add_formats(parser: argparse.ArgumentParser) -> None:
+def _add_formats(parser: argparse.ArgumentParser, dest: str = "format") -> None:
     formats = parser.add_mutually_exclusive_group()
-    formats.add_argument("--json", dest="format", action="store_const", const="json", help="print JSON")
-    formats.add_argument("--csv", dest="format", action="store_const", const="csv", help="print CSV")
-    formats.add_argument("--md", dest="format", action="store_const", const="md", help="print a Markdown table")
+    formats.add_argument("--json", dest=dest, action="store_const", const="json", help="print JSON")
+    formats.add_argument("--csv", dest=dest, action="store_const", const="csv", help="print CSV")
+    formats.add_argument("--md", dest=dest, action="store_const", const="md", help="print a Markdown table")
 
 
 # fmt: on

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.inference.server.address import KEY_VARIABLE, Address, ServerChoice, key_file_of, key_of
 from edgetop.io import json
+from edgetop.io.terminal import terminal_size
 from edgetop.live.fleet import HEADINGS, FleetSession, fleet_notes, host_cells, total_cells, total_of
 from edgetop.live.live_session import WatchOptions, WatchSession, reading_of
 from edgetop.live.server_monitor import SEARCHED_FOR, STATE_WORDS, ServerStatus
@@ -288,7 +288,7 @@ def _write_hosts(fleet: FleetSession, *, as_json: bool, path: Path | None = None
         document |= {"hosts": rows, "total": total} | ({"path": None if path is None else str(path)} if ends else {})
         write_data(json.encode(document).decode() + "\n")
     else:
-        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        columns = terminal_size().columns if sys.stdout.isatty() else None
         write_data(f"{format_clock(fleet.now_us() / US_PER_S)}\n")
         write_data(table([HEADINGS, *map(host_cells, rows), total_cells(total)], columns))
         write_data("".join(f"{one_line(note)}\n" for note in fleet_notes(rows, total)) + "\n")

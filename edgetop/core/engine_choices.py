@@ -15,5 +15,8 @@ LOAD_MODES: Final[tuple[LoadMode, ...]] = get_args(LoadMode)
 
 WHEN_FULL: Final[tuple[FullContext, ...]] = get_args(FullContext)
 
+LAYERS_MAX: Final = 512
+"""LLAMA_MAX_LAYERS of llama-hparams.h."""
+
 THREADS_MAX: Final = 512
 """GGML_MAX_N_THREADS of ggml.h; llama.cpp aborts with more."""

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from edgetop.core.engine_choices import FlashAttention, FullContext, KvType, LoadMode
+from edgetop.core.engine_choices import LAYERS_MAX, FlashAttention, FullContext, KvType, LoadMode
 
 N_CTX_DEFAULT = 4096
 """Enough for a chat; the memory for the whole context is taken when the model is loaded."""
@@ -88,6 +88,13 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
             for flag, value in chosen.items()
             if value not in {None, (), "auto"}
         }
+
+    @property
+    def expert_flags(self) -> tuple[str, ...]:
+        """llama.cpp's flags for the experts that stay on the CPU; it makes a pattern of each layer that is counted."""
+        if self.n_cpu_moe is None:
+            return ()
+        return ("--cpu-moe",) if self.n_cpu_moe >= LAYERS_MAX else ("--n-cpu-moe", str(self.n_cpu_moe))
 
     @property
     def of_server_only(self) -> tuple[str, ...]:

@@ -91,8 +91,16 @@ def format_time(stamp: str) -> str:
     """A moment of a file, ISO 8601, on this machine's clock and with its zone; text that is no moment stays."""
     try:
         return datetime.fromisoformat(stamp.replace("Z", "+00:00")).astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         return stamp
+
+
+def unix_s(stamp: str) -> float | None:
+    """A moment of a file, ISO 8601, in Unix seconds; `None` for text that is no moment."""
+    try:
+        return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def format_clock(span_s: float) -> str:

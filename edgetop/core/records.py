@@ -10,7 +10,6 @@ beginning. What a file holds under a name of its own is declared as an entry, an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
@@ -208,6 +207,20 @@ TokensCounted = Literal["all", "ended", "running", "nothing"]
 those of running requests alone, or none."""
 
 
+class HostServed(Struct, frozen=True, kw_only=True):
+    """What the servers of one of several hosts have done since it was first connected to."""
+
+    generated_tokens: Count | None = None
+    at_least: bool = False
+    measured_tokens: Count = 0
+    """Those that the energy was spent on."""
+    energy_j: Interval | None = None
+    """Gross, over all the time that counts there."""
+    scope: str = ""
+    """What its meters cover."""
+    energy_missing: str = ""
+
+
 class ServiceEntry(Struct, frozen=True, kw_only=True):
     """A model process or a model server of others that was watched; its channels begin with `server.<number>.`."""
 
@@ -225,6 +238,8 @@ class ServiceEntry(Struct, frozen=True, kw_only=True):
     counts: TokensCounted = "nothing"
     no_count: Unavailable | None = None
     """Why it does not count all tokens, and what would make it."""
+    served: HostServed | None = None
+    """Of a host of several, told once a minute and at its end."""
 
 
 class ServiceSeen(ServiceEntry, frozen=True, kw_only=True, tag="service"):
@@ -443,6 +458,8 @@ def machine_key(device: DeviceInfo) -> str:
 
     The name of the host is not in it, nor what changes with an update of the system.
     """
+    from hashlib import sha256  # noqa: PLC0415 - loads OpenSSL, and a device of the table has no key
+
     parts = (
         device.model, device.cpu, device.cores_physical, device.cores_logical, _gib(device.memory_bytes),
         device.power_mode, device.governor, *([] if device.cpu_quota is None else [device.cpu_quota]),

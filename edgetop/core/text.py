@@ -16,18 +16,19 @@ MARKS_MAX = 6
 """Combining marks on one character that are shown; Thai, Tibetan and Hebrew with accents need up to four or five."""
 
 # Characters with no picture of their own that steer a terminal or the order of a line, or that hide text: C0 and C1
-# controls, soft hyphen, bidirectional controls, zero-width space, separators, fillers, annotations, tags, surrogates.
+# controls, soft hyphen, bidirectional controls, zero-width space, separators, fillers, annotations, tags, surrogates,
+# and the two that XML does not allow.
 # A single zero-width joiner or non-joiner holds emoji and Persian or Indic words together and stays.
-_UNSAFE = re.compile(
+_UNSAFE = (
     "\r\n"
     "|[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e"
-    "\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]"
     "|[\u200c\u200d]{2,}"
 )
 
 # Runs in the blocks where combining marks live; only these are looked at mark by mark.
-_PERHAPS_MARKS = re.compile(
+_PERHAPS_MARKS = (
     "[\u0300-\u1fff\u20d0-\u20ff\u302a-\u302f\u3099\u309a\ua66f-\uabff\ufb1e\ufe00-\ufe2f"
     f"\U00010000-\U0001efff\U000e0100-\U000e01ef]{{{MARKS_MAX + 1},}}"
 )
@@ -43,8 +44,9 @@ def literal(text: str, *, ascii: bool = False) -> str:  # noqa: A002 - the optio
     """
     if text.isascii() and text.isprintable():
         return text
-    text = _UNSAFE.sub(_shown_as_caret if ascii else _shown_as_picture, text)
-    return _PERHAPS_MARKS.sub(_capped, text)
+    # Compiled when they are needed, which takes milliseconds; re keeps them.
+    text = re.sub(_UNSAFE, _shown_as_caret if ascii else _shown_as_picture, text)
+    return re.sub(_PERHAPS_MARKS, _capped, text)
 
 
 def one_line(text: str, *, ascii: bool = False) -> str:  # noqa: A002 - the option's own name

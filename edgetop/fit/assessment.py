@@ -19,11 +19,19 @@ from edgetop.core.format import format_bytes
 from edgetop.core.quantity import J_PER_WH, Interval, banded, cost, hours_left, sigma_of
 from edgetop.core.records import PastRun, Prediction
 from edgetop.core.sources import Unavailable
-from edgetop.fit.kv_cache import padded
-from edgetop.fit.machine import Machine, Processor
-from edgetop.fit.memory import REFUSES, MemoryNeed, MemoryRoom, largest_context, memory_need
+from edgetop.fit.compute_buffer import micro_batch
+from edgetop.fit.kv_cache import kv_bytes, padded
+from edgetop.fit.machine import Machine, Processor, offloaded_share
+from edgetop.fit.memory import LOGIT_BYTES, REFUSES, MemoryNeed, MemoryRoom, largest_context, memory_need
 from edgetop.fit.model_facts import ModelFacts, draft_within
-from edgetop.fit.speed import EnergyPrediction, SpeedPrediction, predict_energy, predict_speed
+from edgetop.fit.speed import (
+    EnergyPrediction,
+    OllamaPrediction,
+    SpeedPrediction,
+    in_ollama,
+    predict_energy,
+    predict_speed,
+)
 
 Pace = Literal["comfortable", "usable", "too slow for reading"]
 
@@ -160,6 +168,8 @@ class Workload(Struct, frozen=True, kw_only=True):
     """Memory that is taken beside the model: of that part, of a draft model with its cache."""
     draft: ModelFacts | None = None
     """A smaller model that proposes tokens."""
+    mtp: bool = False
+    """The model's own layer for further tokens is to propose them."""
 
 
 class RunTarget(Struct, frozen=True, kw_only=True):
@@ -216,7 +226,7 @@ class DraftPrediction(Struct, frozen=True, kw_only=True):
     within: bool = False
     """The model's own layer for further tokens (MTP) proposes, and no other model."""
     more_bytes: int = 0
-    """Weights that are loaded for it."""
+    """Weights, cache and buffers that are taken for it, where it is the model's own layer."""
 
 
 def with_draft(speed: SpeedPrediction, draft: SpeedPrediction) -> DraftPrediction | None:
@@ -269,6 +279,8 @@ class Assessment(Struct, frozen=True, kw_only=True):
     """Bytes of memory and the fit, for each size that the device is sold with where none was named."""
     duty: DutyFigures | None = None
     """What using the model takes; `None` where its energy cannot be predicted."""
+    ollama: OllamaPrediction | None = None
+    """The same in Ollama, where published rows say how it lies to llama.cpp."""
     draft: DraftPrediction | None = None
     """What the draft model of the workload brings, else the model's own layer for further tokens; `None` without."""
 
@@ -312,11 +324,13 @@ class Assessment(Struct, frozen=True, kw_only=True):
         )
         parts += [word for flag, value, usual in chosen if value not in {None, usual} for word in (flag, str(value))]
         parts += ["-ngl", str(settings.n_gpu_layers)] if settings.n_gpu_layers else []
-        parts += ["--n-cpu-moe", str(settings.n_cpu_moe)] if settings.n_cpu_moe is not None else []
+        parts += settings.expert_flags
         for override in settings.override_tensor:
             parts += ["-ot", override]
         if settings.draft_model is not None:
             parts += ["-md", settings.draft_model]
+        if workload.mtp and self.draft is not None:
+            parts += ["--spec-type", "draft-mtp"]
         return tuple([*parts, "--mmproj", workload.projector] if workload.projector else parts)
 
 
@@ -340,10 +354,13 @@ def assess(
     if memory_of is not None:
         need, longest = memory_of.need, memory_of.largest_context
     else:
-        need = _need(facts, settings, workload, place, allocated)
+        slots = replace(settings, n_ctx=(settings.n_ctx or 0) * workload.slots) if workload.slots > 1 else settings
+        beside_bytes = workload.beside_bytes + (mtp_bytes(facts, slots) if workload.mtp else 0)
+        alone = memory_need(facts, slots, allocated=allocated, features=place.machine.features)
+        need = alone if isinstance(alone, Unavailable) else _beside(alone, beside_bytes)
         known = place.room is not None or place.gpu_room is not None
         longest = None if not (known and with_context) or isinstance(need, Unavailable) else largest_context(
-            facts, settings, lambda each: _fits(_beside(each, workload), place), features=place.machine.features
+            facts, settings, lambda each: _fits(_beside(each, beside_bytes), place), features=place.machine.features
         )  # fmt: skip
     speed, energy = _figures(facts, settings, workload, place)
     decode = None if isinstance(speed, Unavailable) else speed.decode_tokens_per_s
@@ -377,28 +394,36 @@ def assess(
         else tuple((size.total_bytes, fit_of(known_need, place.with_size(size))[0] or "does not fit")
                    for size in place.sizes),
         duty=_duty(place, energy, answer_j, answer_s),
+        ollama=None
+        if isinstance(speed, Unavailable)
+        else in_ollama(speed, energy, on_gpu=offloaded_share(facts, place.machine, settings) > 0.5),
         draft=_draft(facts, speed, settings, workload, place),
     )  # fmt: skip
 
 
-def _need(
-    facts: ModelFacts,
-    settings: EngineSettings,
-    workload: Workload,
-    place: RunTarget,
-    allocated: MemoryBreakdown | None = None,
-) -> MemoryNeed | Unavailable:
-    """Of the model and of what is loaded beside it; every slot has a context of its own."""
-    slots = replace(settings, n_ctx=(settings.n_ctx or 0) * workload.slots) if workload.slots > 1 else settings
-    need = memory_need(facts, slots, allocated=allocated, features=place.machine.features)
-    return need if isinstance(need, Unavailable) else _beside(need, workload)
-
-
-def _beside(need: MemoryNeed, workload: Workload) -> MemoryNeed:
-    if not workload.beside_bytes:
+def _beside(need: MemoryNeed, beside_bytes: int) -> MemoryNeed:
+    """The need with what is loaded beside the model."""
+    if not beside_bytes:
         return need
-    on_gpu = workload.beside_bytes if need.gpu_bytes else 0
-    return replace(need, beside_bytes=workload.beside_bytes, gpu_bytes=need.gpu_bytes + on_gpu)
+    return replace(need, beside_bytes=beside_bytes, gpu_bytes=need.gpu_bytes + beside_bytes * (need.gpu_bytes > 0))
+
+
+def mtp_bytes(facts: ModelFacts, settings: EngineSettings) -> int:
+    """What the model's own layers for further tokens take: their weights, and a cache and buffers of their own.
+
+    llama.cpp gives them a context as it gives one to a draft model (pull request 22673); in so small a graph logits are
+    the largest intermediate result. 0 for a model without such layers.
+    """
+    within = draft_within(facts)
+    if within is None:
+        return 0
+    n_ctx = settings.n_ctx or default_n_ctx(facts.n_ctx_train)
+    tokens = micro_batch(settings, n_ctx)
+    cache = kv_bytes(
+        within, n_ctx=n_ctx, type_k=settings.type_k or KV_TYPE, type_v=settings.type_v or KV_TYPE, n_ubatch=tokens
+    )
+    logits_bytes = LOGIT_BYTES * tokens * (facts.n_vocab or 0)
+    return facts.not_loaded_bytes + logits_bytes + (0 if isinstance(cache, Unavailable) else cache)
 
 
 def _fits(need: MemoryNeed, place: RunTarget) -> bool:
@@ -568,7 +593,7 @@ def _draft(
     found = None if isinstance(own, Unavailable) else with_draft(speed, own)
     if found is None or workload.draft is not None:
         return found
-    return replace(found, within=True, more_bytes=facts.not_loaded_bytes)
+    return replace(found, within=True, more_bytes=mtp_bytes(facts, settings))
 
 
 def _figures(

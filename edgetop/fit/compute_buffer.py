@@ -157,11 +157,7 @@ class GraphParts:
         self.layers = layers
         self.n_tokens = n_tokens
         self.n_embd = facts.n_embd or 0
-        self._shapes = {tensor.name: tensor.shape for tensor in facts.tensors}
-        self._by_layer: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
-        for tensor in facts.tensors:
-            block, _, name = tensor.name.removeprefix("blk.").partition(".")
-            self._by_layer.setdefault(block, []).append((name, tensor.shape))
+        self._shapes = facts.derived(_shapes)
         self._positions: GraphTensor | None = None
         self._state_rows: GraphTensor | None = None
 
@@ -181,10 +177,6 @@ class GraphParts:
     def has_global(self, name: str) -> bool:
         """Whether the model has a tensor of this name outside of its layers."""
         return f"{name}.weight" in self._shapes
-
-    def shapes_of(self, layer: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """Names and shapes of a layer's weights, in the order of the file."""
-        return tuple(self._by_layer.get(str(layer), ()))
 
     def count(self, key: str) -> int:
         """A whole number of the metadata, 0 if it is absent."""
@@ -212,6 +204,10 @@ class GraphParts:
         if self._positions is None:
             self._positions = self.graph.input(I32_BYTES * self.n_tokens)
         return self._positions
+
+
+def _shapes(facts: ModelFacts) -> dict[str, tuple[int, ...]]:
+    return {tensor.name: tensor.shape for tensor in facts.tensors}
 
 
 _ROTATION_MIN = 64
@@ -571,7 +567,7 @@ def compute_buffer(facts: ModelFacts, settings: EngineSettings, *, n_ctx: int) -
         return Unavailable(f"no formula is known for the intermediate results of {facts.architecture} models")
     n_outputs = min(n_tokens, max(1, settings.n_outputs_max))
     stream = _embedded(parts)
-    for index in _deciding_layers(parts):
+    for index in facts.derived(_deciding_layers):
         last = index == len(layers) - 1
         stream = _layer(parts, attention, index, stream, n_outputs if last else n_tokens)
     normed = parts.normalise(stream, parts.n_embd, n_tokens=n_outputs)
@@ -594,14 +590,21 @@ def uses_flash_attention(facts: ModelFacts, settings: EngineSettings) -> bool:
     return settings.flash_attention != "off" or is_quantized(settings.type_v or KV_TYPE)
 
 
-def _deciding_layers(parts: GraphParts) -> list[int]:
+def _deciding_layers(facts: ModelFacts) -> list[int]:
     """The layers that decide the size: of those that are alike the first few, and the last one."""
+    layers = layers_of(facts)
+    if isinstance(layers, Unavailable):
+        return []
+    by_layer: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
+    for tensor in facts.tensors:
+        block, _, name = tensor.name.removeprefix("blk.").partition(".")
+        by_layer.setdefault(block, []).append((name, tensor.shape))
     seen: dict[object, int] = {}
     deciding = []
-    for index, layer in enumerate(parts.layers):
-        kind = (layer, parts.shapes_of(index))
+    for index, layer in enumerate(layers):
+        kind = (layer, tuple(by_layer.get(str(index), ())))
         seen[kind] = seen.get(kind, 0) + 1
-        if seen[kind] <= _ALIKE_MAX or index == len(parts.layers) - 1:
+        if seen[kind] <= _ALIKE_MAX or index == len(layers) - 1:
             deciding.append(index)
     return deciding
 

@@ -8,7 +8,6 @@ published measurements.
 from __future__ import annotations
 
 import csv
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -263,6 +262,8 @@ def find_device(devices: DeviceTable, name: str) -> NamedDevice:
             if form in forms:
                 return NamedDevice(devices[forms[form]], memory_gb)
     wanted = (_forms(tried[0][0]) or [""])[-1]
+    import difflib  # noqa: PLC0415 - only for what is not found
+
     close = difflib.get_close_matches(wanted, forms, 8, 0.55)
     close += [form for form in forms if wanted and len(wanted) > 2 and (wanted in form or form in wanted)]
     like = ", ".join(list(dict.fromkeys(forms[form] for form in close))[:6])
@@ -415,7 +416,7 @@ def _decoded(content: bytes, file: Path) -> dict[str, Device]:
     try:
         devices = msgspec.toml.decode(content, type=dict[str, Device])
     except (ValueError, RecursionError) as error:  # of the TOML, of its text encoding, of what it describes
-        raise UsageError(f"{file}: {one_line(str(error))}", hint) from None
+        raise UsageError(f"{file}: {one_line(str(error)[:300])}", hint) from None
     for name, device in devices.items():
         problem = _problem(device)
         if problem:

@@ -14,6 +14,7 @@ are no more than twice to three times these.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import hypot
 from typing import Literal, NamedTuple
 
@@ -25,7 +26,7 @@ from edgetop.core.quantity import Interval, sigma_of
 from edgetop.core.sources import Scope, Unavailable
 from edgetop.fit.kv_cache import layers_of, row_bytes
 from edgetop.fit.memory import layers_on_gpu, on_gpu_of
-from edgetop.fit.model_facts import ModelFacts, shape_of, uses_of
+from edgetop.fit.model_facts import ModelFacts, tensor_uses
 
 _PS, _NS, _US = 1e-12, 1e-9, 1e-6
 
@@ -342,8 +343,15 @@ def decode_time(
         attention_s=sum(time.attention_s * part.attention for time, part in parts),
         read_s=sum(time.read_s * part.read for time, part in parts),
         compute_s=sum(time.compute_s * part.compute for time, part in parts),
-        sigma=max(time.sigma for time, _ in parts),
-    )
+        sigma=_sigma_together([(time.weights_s * part.read + time.attention_s * part.attention, time.sigma)
+                               for time, part in parts]),
+    )  # fmt: skip
+
+
+def _sigma_together(parts: Sequence[tuple[float, float]]) -> float:
+    """The deviation of a sum of times, each with its own, that are off independently of each other."""
+    total_s = sum(time_s for time_s, _ in parts)
+    return hypot(*(time_s * sigma for time_s, sigma in parts)) / total_s if total_s else max(s for _, s in parts)
 
 
 def prefill_time(
@@ -402,7 +410,7 @@ def weights_by_type(facts: ModelFacts) -> dict[str, float]:
 
 def _weights_by_type(facts: ModelFacts) -> dict[str, float]:
     weights: dict[str, float] = {}
-    for tensor, use in zip(facts.tensors, uses_of(facts.tensors, shape_of(facts.header)), strict=True):
+    for tensor, use in zip(facts.tensors, tensor_uses(facts), strict=True):
         if use.use == "multiplied":
             weights[tensor.type_name] = weights.get(tensor.type_name, 0.0) + tensor.elements * use.share
     return weights

@@ -21,7 +21,7 @@ from edgetop.core.gguf import GgufArray, Tensor
 from edgetop.core.sources import Unavailable
 from edgetop.fit.compute_buffer import compute_buffer, micro_batch
 from edgetop.fit.kv_cache import CELLS_STEP, block_elements, is_quantized, kv_bytes, layers_of
-from edgetop.fit.model_facts import ModelFacts, shape_of, uses_of
+from edgetop.fit.model_facts import ModelFacts, tensor_uses
 
 RoomLimit = Literal["MemAvailable", "cgroup", "gpu", "shared with the GPU", "assumed of the device"]
 
@@ -225,7 +225,7 @@ _TOKEN_BYTES, _TOKEN_BYTES_BPE, _MERGE_BYTES, _TOKEN_BYTES_UNIGRAM = 150, 290, 6
 """What a vocabulary takes per token and per merge; fitted to the 19 vocabularies in llama.cpp's models folder, of which
 each is met within 15 %."""
 
-_LOGIT_BYTES = 4
+LOGIT_BYTES = 4
 _N_CTX_MAX = 2**24
 _KV_TYPES: tuple[KvType, ...] = ("f16", "q8_0", "q4_0")
 
@@ -321,7 +321,7 @@ def memory_need(
         repack_bytes=copies.size_bytes,
         kv_bytes=cache,
         compute_bytes=buffer.size_bytes,
-        output_bytes=_LOGIT_BYTES * (facts.n_vocab or 0) * max(1, settings.n_outputs_max),
+        output_bytes=LOGIT_BYTES * (facts.n_vocab or 0) * max(1, settings.n_outputs_max),
         process_bytes=process_bytes,
         droppable_bytes=file.droppable_bytes,
         gpu_bytes=on_gpu.size_bytes
@@ -415,9 +415,8 @@ def _place(facts: ModelFacts, settings: EngineSettings) -> OnGpu:
     ]
     names: set[str] = set()
     size_bytes, read, read_there, work, work_there = 0, 0.0, 0.0, 0.0, 0.0
-    uses = uses_of(facts.tensors, shape_of(facts.header))
     tied = all(tensor.name != OUTPUT for tensor in facts.tensors)
-    for tensor, use in zip(facts.tensors, uses, strict=True):
+    for tensor, use in zip(facts.tensors, tensor_uses(facts), strict=True):
         block = _BLOCK.match(tensor.name)
         layer = int(block[1]) if block else None
         there = layer >= first if layer is not None else not tensor.name.endswith("token_embd.weight")
@@ -469,17 +468,53 @@ def largest_context(
     trained = facts.n_ctx_train
     most = trained if trained is not None and 0 < trained <= _N_CTX_MAX else _N_CTX_MAX
 
-    def holds(steps: int) -> bool:
-        need = memory_need(facts, replace(settings, n_ctx=steps * CELLS_STEP), features=features)
-        return not isinstance(need, Unavailable) and fits(need)
+    def need(steps: int) -> MemoryNeed | Unavailable:
+        return memory_need(facts, replace(settings, n_ctx=steps * CELLS_STEP), features=features)
 
-    low, high = 0, max(1, most // CELLS_STEP)  # in steps; `low` fits, but for 0
-    if holds(high):
+    def holds(steps: int) -> bool:
+        found = need(steps)
+        return not isinstance(found, Unavailable) and fits(found)
+
+    high = max(1, most // CELLS_STEP)  # in steps
+    longest = need(high)
+    if isinstance(longest, Unavailable):
+        return None
+    if fits(longest):
         return high * CELLS_STEP
+    shortest = need(1)
+    if isinstance(shortest, Unavailable) or not fits(shortest):
+        return None
+    # Needs grow nearly in proportion, so that the end is looked for between the two, and tried where it should be.
+    near, width = _last(1, high, lambda steps: fits(_between(shortest, longest, (steps - 1) / (high - 1)))), 1
+    step = 1 if holds(near) else -1
+    while 1 < near + step * width < high and holds(near + step * width) == (step > 0):
+        near += step * width
+        width *= 2
+    bounds = (near, min(high, near + width)) if step > 0 else (max(1, near - width), near)
+    return _last(*bounds, holds) * CELLS_STEP
+
+
+def _last(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The last number that holds, where `low` does and `high` does not, by halving."""
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if holds(middle) else (low, middle)
-    return low * CELLS_STEP or None
+    return low
+
+
+def _between(shortest: MemoryNeed, longest: MemoryNeed, share: float) -> MemoryNeed:
+    """The need of a context between two."""
+
+    def part(first: int, last: int) -> int:
+        return first + round(share * (last - first))
+
+    return replace(
+        longest,
+        kv_bytes=part(shortest.kv_bytes, longest.kv_bytes),
+        compute_bytes=part(shortest.compute_bytes, longest.compute_bytes),
+        process_bytes=part(shortest.process_bytes, longest.process_bytes),
+        gpu_bytes=part(shortest.gpu_bytes, longest.gpu_bytes),
+    )
 
 
 def fitting_kv_type(
@@ -519,7 +554,7 @@ def _as_allocated(
         repack_bytes=copied,
         kv_bytes=breakdown.kv_bytes or 0,
         compute_bytes=breakdown.compute_bytes or 0,
-        output_bytes=breakdown.output_bytes or _LOGIT_BYTES * (facts.n_vocab or 0) * max(1, settings.n_outputs_max),
+        output_bytes=breakdown.output_bytes or LOGIT_BYTES * (facts.n_vocab or 0) * max(1, settings.n_outputs_max),
         process_bytes=process_bytes,
         droppable_bytes=min(copied, droppable),
         gpu_bytes=sum(on_gpu.values()),

@@ -14,10 +14,8 @@ computed, not stated.
 from __future__ import annotations
 
 import csv
-import ctypes
 import math
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -27,6 +25,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgetop.core.engine_choices import LAYERS_MAX
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import FILE_TYPES, TENSOR_TYPES, GgufArray, GgufError, GgufHeader, Tensor, Value
 from edgetop.core.text import one_line
@@ -50,7 +49,6 @@ _NAMES = """
 
 ARCHITECTURES = frozenset(_NAMES.split())
 
-LAYERS_MAX = 512
 EXPERTS_MAX = 1024
 _METADATA_OFFSET = 24
 _BLOCK = re.compile(r"blk\.(\d{1,6})\.")
@@ -330,6 +328,15 @@ def _header_of(facts: ModelFacts) -> GgufHeader:
     return GgufHeader(3, facts.metadata, facts.tensors, 0)
 
 
+def tensor_uses(facts: ModelFacts) -> list[TensorUse]:
+    """How much of each tensor decoding one token reads."""
+    return facts.derived(_tensor_uses)
+
+
+def _tensor_uses(facts: ModelFacts) -> list[TensorUse]:
+    return uses_of(facts.tensors, shape_of(facts.header))
+
+
 def facts_of(
     headers: Sequence[GgufHeader], *, source: str, sizes_bytes: Sequence[int], files: Sequence[str] = ()
 ) -> ModelFacts:
@@ -443,41 +450,6 @@ def _vocabulary(header: GgufHeader) -> int | None:
         if tensor.name == "token_embd.weight" and len(tensor.shape) == 2:
             return tensor.shape[1]
     return None
-
-
-Result = TypeVar("Result")
-
-ASSESSMENT_S = 5.0
-"""The longest that an assessment may take; usually it is some milliseconds."""
-
-
-class _OutOfTimeError(BaseException):
-    """Raised in the thread of an assessment; no `except Exception` in it holds it up."""
-
-
-def in_time(work: Callable[[], Result], limit_s: float = ASSESSMENT_S) -> Result:
-    """Read or assess a model of a stranger, for so long. Raises ModelError when it takes longer."""
-    thread, lock, over = threading.get_ident(), threading.Lock(), False
-
-    def end() -> None:
-        with lock:
-            if not over:
-                error = ctypes.py_object(_OutOfTimeError)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
-
-    timer = threading.Timer(limit_s, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        try:
-            return work()
-        finally:
-            with lock:
-                over = True
-            timer.cancel()
-    except _OutOfTimeError:
-        what = f"the header asks for more work than is done for one model: its assessment was ended after {limit_s:g} s"
-        raise ModelError(what, "it was not made by llama.cpp's own tools; take the model from somewhere else") from None
 
 
 def read_facts(path: Path) -> ModelFacts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import hypot
+from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -256,6 +257,44 @@ def engine_gpu_layers(facts: ModelFacts, machine: Machine, settings: EngineSetti
 
 def _extrapolated_words(extrapolated: Extrapolated, how: str) -> str:
     return f"{extrapolated.words}, {how}"
+
+
+class EngineRatio(NamedTuple):
+    """How another engine's figures lie to those of llama.cpp on the same devices, with deviations of the logarithms."""
+
+    decode: float
+    decode_sigma: float
+    joules: float
+    joules_sigma: float
+
+
+OLLAMA = {"cpu": EngineRatio(0.884, 0.179, 1.131, 0.179), "gpu": EngineRatio(0.823, 0.342, 1.314, 0.191)}
+"""By what computes; joules on a CPU, which nobody published, follow from the time. `benchmarks/device_fit.py` fits them
+to published rows of Ollama: it decodes with a llama.cpp of its own, and computes some models with another program."""
+
+
+class OllamaPrediction(Struct, frozen=True, kw_only=True):
+    """The same model in Ollama."""
+
+    decode_tokens_per_s: Interval
+    decode_j_per_token: Interval | None
+
+
+def in_ollama(
+    speed: SpeedPrediction, energy: EnergyPrediction | Unavailable, *, on_gpu: bool
+) -> OllamaPrediction | None:
+    """What Ollama makes of a prediction by the device table; `None` of others, which are of the engine that was run."""
+    if speed.basis != "device table":
+        return None
+    ratio = OLLAMA["gpu" if on_gpu else "cpu"]
+    decode = speed.decode_tokens_per_s
+    joules = None if isinstance(energy, Unavailable) else energy.decode_j_per_token
+    return OllamaPrediction(
+        decode_tokens_per_s=banded(decode.value * ratio.decode, max(sigma_of(decode), ratio.decode_sigma)),
+        decode_j_per_token=None
+        if joules is None
+        else banded(joules.value * ratio.joules, max(sigma_of(joules), ratio.joules_sigma)),
+    )
 
 
 _PREFILL_POWER_SIGMA = 0.2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -16,8 +18,9 @@ from edgetop.core.format import plural
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import FITS, Assessment, RunTarget, Workload, assess, fits_at
 from edgetop.fit.memory import fitting_kv_type, refusal
-from edgetop.fit.model_facts import ModelFacts, Result, in_time, published_models, read_facts, requantized
+from edgetop.fit.model_facts import ModelFacts, published_models, read_facts, requantized
 from edgetop.io.log import log
+from edgetop.io.model_file import Result, in_time
 
 Kind = Literal["threads", "gpu layers", "power mode", "kv type", "context", "quantization", "model"]
 """From what costs least to give up to what costs most."""
@@ -78,7 +81,7 @@ def _tried(before: Assessment, place: RunTarget, choices: Choices) -> Iterator[S
         after = _ask(before, place, replace(before.requested, n_gpu_layers=None))
         yield Suggestion(kind="gpu layers", flag="", words="all layers on the GPU: leave --gpu-layers out", after=after)
     for name, other_place in choices.modes.items():
-        after = assess(before.facts, before.requested, before.workload, other_place)
+        after = assess(before.facts, before.requested, before.workload, other_place, with_context=False)
         yield Suggestion(kind="power mode", flag="", words=f"power mode {name}", after=after)
     if before.verdict.rank == (0, 0):
         return
@@ -136,7 +139,7 @@ def _quantizations(before: Assessment, place: RunTarget) -> Iterator[Suggestion]
             continue
         made = requantized(facts, label)
         if made.tensor_bytes < facts.tensor_bytes * (1 - GAIN_MIN):
-            after = assess(made, before.requested, before.workload, place)
+            after = assess(made, before.requested, before.workload, place, with_context=False)
             fitting = fitting or after.verdict.fit != "does not fit"
             yield Suggestion(kind="quantization", flag="", words=f"the same model in {label}", after=after)
 
@@ -150,13 +153,14 @@ def _models(before: Assessment, place: RunTarget, others: Sequence[ModelFacts]) 
     ]
     related = sorted(smaller, key=lambda other: (other.architecture != facts.architecture, -other.tensor_bytes))
     for other in related[:MODELS_TRIED]:
-        after = assess(other, replace(before.requested, n_ctx=before.settings.n_ctx), before.workload, place)
+        requested = replace(before.requested, n_ctx=before.settings.n_ctx)
+        after = assess(other, requested, before.workload, place, with_context=False)
         label = f"{other.name} {other.file_type}".strip()
         yield Suggestion(kind="model", flag=f"-m {other.source}", words=label, after=after)
 
 
 def _ask(before: Assessment, place: RunTarget, settings: EngineSettings) -> Assessment:
-    return assess(before.facts, settings, before.workload, place)
+    return assess(before.facts, settings, before.workload, place, with_context=False)
 
 
 def _helps(before: Assessment, tried: Suggestion) -> bool:
@@ -324,3 +328,52 @@ def contexts_of(facts: ModelFacts, contexts: Iterable[int]) -> list[int]:
     """Those of the contexts that the model was trained for; in place of longer ones, its longest."""
     longest = facts.n_ctx_train or 2**31
     return sorted({min(n_ctx, longest) for n_ctx in contexts})
+
+
+class OfferedModel(NamedTuple):
+    """A model that one may choose."""
+
+    name: str
+    source: str
+    """What `-m` takes."""
+    here: bool
+    size_is_computed: bool
+    assessment: Assessment
+    described_by: str | None = None
+    """Where its dimensions stand; `None` of a model that is here."""
+    published: str | None = None
+    """Year and month of its publication, of the same."""
+
+
+def best_first(
+    here: Iterable[Candidate], requested: EngineSettings, workload: Workload, place: RunTarget, purpose: str
+) -> list[OfferedModel]:
+    """The models of this machine and of the catalog, the best for a purpose first."""
+    found = []
+    for model in here:
+        with suppress(ModelError):
+            if not model.problem:
+                facts = in_time(partial(read_facts, model.path))
+                assessment = in_time(partial(assess, facts, requested, workload, place, with_context=False))
+                found.append(OfferedModel(model.name, str(model.path), True, False, assessment))
+    for listed in published_models():
+        for label in listed.quantizations:
+            assessment = assess(listed.facts(label), requested, workload, place, with_context=False)
+            computed = label not in listed.stated
+            reference = listed.reference(label)
+            found.append(OfferedModel(listed.name, reference, False, computed, assessment, listed.source, listed.date))
+    return sorted(found, key=lambda choice: _preference(choice.assessment, purpose))
+
+
+def _preference(assessment: Assessment, purpose: str) -> tuple[float, ...]:
+    """What fits first; then the largest that is comfortable to read, the fastest, or what takes the least energy."""
+    fit, pace = assessment.verdict.rank
+    decode = 0.0 if assessment.decode is None else assessment.decode.value
+    if purpose == "chat":
+        return fit, pace, -assessment.facts.parameters, -assessment.facts.tensor_bytes
+    if purpose == "speed":
+        return fit, -decode, assessment.facts.tensor_bytes
+    energy = assessment.energy
+    # Where no power is known, reading is what takes the energy.
+    joules = float("inf") if isinstance(energy, Unavailable) else energy.decode_j_per_token.value
+    return fit, joules, assessment.facts.weight_bytes_per_token

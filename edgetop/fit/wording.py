@@ -12,6 +12,7 @@ from edgetop.core.energy.duty import SAME_IDLE, DutyFigures
 from edgetop.core.engine_settings import KV_TYPE
 from edgetop.core.format import (
     NOT_AVAILABLE,
+    Column,
     format_bytes,
     format_count,
     format_duration,
@@ -25,7 +26,8 @@ from edgetop.fit.assessment import FITS, Assessment, DraftPrediction, RunTarget
 from edgetop.fit.machine import Machine
 from edgetop.fit.memory import MemoryNeed, MemoryRoom
 from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.suggestions import Suggestion
+from edgetop.fit.speed import OllamaPrediction
+from edgetop.fit.suggestions import OfferedModel, Suggestion
 
 TYPES_SHOWN = 4
 CHANGED = 0.01
@@ -209,15 +211,24 @@ def speed_lines(assessment: Assessment, place: RunTarget) -> list[str]:
         f"prefill {banded(speed.prefill_tokens_per_s, 'tok/s')} · {first}",
         f"a {workload.answer_tokens}-token answer takes {_seconds(assessment.answer_s)}",
         f"limited by {'memory bandwidth' if speed.limited_by == 'memory-bandwidth' else 'arithmetic'}",
-        *draft_lines(assessment.draft),
+        *([ollama_text(assessment.ollama)] if assessment.ollama is not None else []),
+        *draft_lines(assessment.draft, None if workload.mtp else assessment.verdict.left_bytes),
+        *(["this file has no layer for further tokens: --mtp does nothing"] * (workload.mtp and not assessment.draft)),
     ]
 
 
-def draft_lines(draft: DraftPrediction | None) -> list[str]:
-    """What a draft model brings, and from when on."""
+def ollama_text(ollama: OllamaPrediction) -> str:
+    """The same model in Ollama."""
+    joules = "" if ollama.decode_j_per_token is None else f", {banded(ollama.decode_j_per_token, 'J/token')}"
+    return f"in Ollama, by published rows: {banded(ollama.decode_tokens_per_s, 'tok/s')}{joules}"
+
+
+def draft_lines(draft: DraftPrediction | None, left_bytes: int | None = None) -> list[str]:
+    """What a draft model brings, and from when on; of the model's own layer also whether it fits in what is left."""
     if draft is None:
         return []
     more = f" and {format_bytes(draft.more_bytes)} more" if draft.more_bytes else ""
+    more += " (not free)" if left_bytes is not None and 0 <= left_bytes < draft.more_bytes else ""
     with_what = f"with --spec-type draft-mtp of llama-server{more}" if draft.within else "with the draft model"
     if draft.break_even_share is None:
         return [f"{with_what} slower, even if each of {draft.proposed} proposed tokens a step is accepted"]
@@ -350,6 +361,61 @@ def banded(figure: Interval | None, unit: str = "") -> str:
         return NOT_AVAILABLE
     low, high = format_significant(figure.low, 2), format_significant(figure.high, 2)
     return f"{format_significant(figure.value)} ({low} to {high}) {unit}".rstrip()
+
+
+def called(source: str) -> str:
+    """A model by the name of its file: those in headers are often the same for all quantizations."""
+    return source if source.startswith("hf:") else source.rpartition("/")[2].removesuffix(".gguf")
+
+
+def joules_cell(assessment: Assessment) -> str:
+    """Joules per token in a table."""
+    energy = assessment.energy
+    return NOT_AVAILABLE if isinstance(energy, Unavailable) else banded(energy.decode_j_per_token)
+
+
+def memory_cell(assessment: Assessment) -> str:
+    """The memory that is needed in a table."""
+    need = assessment.need
+    return NOT_AVAILABLE if isinstance(need, Unavailable) else format_bytes(need.needed_bytes)
+
+
+def figure_at(found: object, path: str) -> object:
+    """What lies at a path of attributes, such as `need.kv_bytes`; `None` where there is none."""
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found
+
+
+def _cell(words: Callable[[Assessment], str]) -> Callable[[OfferedModel], str]:
+    return lambda choice: words(choice.assessment)
+
+
+def _value(path: str) -> Callable[[OfferedModel], object]:
+    return lambda choice: figure_at(choice.assessment, path)
+
+
+OFFERED_COLUMNS: tuple[Column[OfferedModel], ...] = (
+    Column("name", heading="MODEL"),
+    Column("file_type", _value("facts.file_type"), "QUANT", _cell(lambda each: each.facts.file_type)),
+    Column("parameters", _value("facts.parameters"), "WEIGHTS",
+           _cell(lambda each: format_count(each.facts.parameters))),
+    Column("size_bytes", _value("facts.size_bytes"), "SIZE",
+           lambda choice: ("~" if choice.size_is_computed else "") + format_bytes(choice.assessment.facts.size_bytes)),
+    Column("size_is_computed"),
+    Column("needed_bytes", _value("need.needed_bytes"), "MEMORY", _cell(memory_cell)),
+    Column("fit", _value("verdict.fit"), "FITS", _cell(fit_text)),
+    Column("", heading="TOK/S", text=_cell(lambda each: banded(each.decode))),
+    Column("decode_tokens_per_s", _value("decode")),
+    Column("", heading="J/TOKEN", text=_cell(joules_cell)),
+    Column("decode_j_per_token", _value("energy.decode_j_per_token")),
+    Column("energy_scope", _value("energy.scope")),
+    Column("speed_basis", _value("speed.basis")),
+    Column("here"),
+    Column("described_by"),
+    Column("published"),
+    Column("source", heading="-m", text=lambda choice: called(choice.source) if choice.here else choice.source),
+)  # fmt: skip
 
 
 def _seconds(figure: Interval | None) -> str:

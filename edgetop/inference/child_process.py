@@ -10,12 +10,14 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -288,6 +290,15 @@ def _hint(fatal: signal.Signals | None, phase: Phase, *, out_of_memory: bool, oo
 
 OWN_NICENESS = 5
 """Enough to be put after the model where both want a core, little enough for a keystroke to be echoed at once."""
+
+
+def raise_file_limit() -> None:
+    """Allow this process as many open files as the system lets anybody have, up to 65,536."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft != resource.RLIM_INFINITY:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def lower_priority() -> None:

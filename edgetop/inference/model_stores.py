@@ -13,6 +13,7 @@ import stat
 import sys
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -59,7 +60,8 @@ class ScanLimits:
 
 def search_roots(folders: Iterable[Path], environment: Mapping[str, str]) -> Iterator[SearchRoot]:
     """Yield the folders to search, in the order in which a name is searched."""
-    yield SearchRoot(Path.cwd(), "working folder", depth=3)
+    with suppress(OSError):  # it may have been removed
+        yield SearchRoot(Path.cwd(), "working folder", depth=3)
     for folder in folders:
         yield SearchRoot(folder, "configured folder")
     home = _home(environment)

@@ -24,8 +24,11 @@ SERVERS: Final[Group] = "edgetop.servers"
 EXPORTERS: Final[Group] = "edgetop.exporters"
 """Each gives a `edgetop.live.metrics.Exporter` for the text behind its name in `--export NAME:TEXT`."""
 
+FAILURES: Final = (Exception, SystemExit)
+"""What an extension may raise; a module that finds that it cannot work here may end with `sys.exit`."""
+
 _troubles: list[str] = []
-_off: set[tuple[str, str]] = set()
+_off: dict[tuple[str, str], str] = {}
 
 
 @cache
@@ -43,7 +46,7 @@ def loaded(group: Group) -> Iterator[tuple[str, Any]]:
             continue
         try:
             found = point.load()
-        except Exception as error:  # noqa: BLE001 - whatever it does, it is switched off
+        except FAILURES as error:
             switch_off(group, name, error)
         else:
             yield name, found
@@ -54,7 +57,7 @@ def owner(group: Group, found: object) -> str | None:
     return next((name for name, each in loaded(group) if each is found), None)
 
 
-def switch_off(group: Group, name: str, error: Exception) -> str:
+def switch_off(group: Group, name: str, error: BaseException) -> str:
     """Use it no more; what to say of it."""
     point = installed(group).get(name)
     package = f" of {point.dist.name}" if point is not None and point.dist is not None else ""
@@ -62,9 +65,14 @@ def switch_off(group: Group, name: str, error: Exception) -> str:
     text = one_line(f"the {kind} extension {name}{package} failed and is off: {type(error).__name__}: {error}")
     log_exception(error)
     if (group, name) not in _off:
-        _off.add((group, name))
+        _off[group, name] = text
         _troubles.append(text)
     return text
+
+
+def why_off(group: Group, name: str) -> str:
+    """What `switch_off` said of it; empty where it is in use."""
+    return _off.get((group, name), "")
 
 
 def new_troubles() -> list[str]:

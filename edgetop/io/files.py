@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import fcntl
 import os
@@ -147,6 +148,13 @@ def read_small(path: Path, largest_bytes: int = 2**20, *, regular: bool = True) 
     return data
 
 
+def as_utf8(data: bytes) -> bytes:
+    """The bytes of a text without a byte order mark, which editors write; UTF-16, which has one, as UTF-8."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace").encode()
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
 TOML_BYTES_MAX = 2**20
 TOML_PARTS_MAX = 16
 """Parts of a dotted key, of which each becomes a table."""
@@ -240,6 +248,17 @@ def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:
     """Write a file that is complete or not there. Raises OSError."""
     with replacement(path) as temporary, temporary.open("wb") as file:
         file.writelines(pieces)
+
+
+def may_replace(path: Path, first: bytes) -> bool:
+    """Whether nothing of value is lost when `path` is written: what is there is empty, or begins as ours do.
+
+    A device or a pipe is written to. Raises OSError.
+    """
+    if not path.is_file():
+        return True
+    with path.open("rb") as file:
+        return file.read(len(first)) in {b"", first}
 
 
 def unused(path: Path) -> Path:

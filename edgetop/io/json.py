@@ -17,7 +17,7 @@ import orjson
 from msgspec import Struct, structs
 
 from edgetop.core.errors import EdgetopError
-from edgetop.io.files import read_small, write_atomically
+from edgetop.io.files import as_utf8, read_small, write_atomically
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ def _escaped(match: re.Match[str]) -> str:
 def load_kept(file: Path, kind: type[T], error: type[EdgetopError], hint: str) -> T | None:
     """What was kept in a file, `None` where there is no file. Raises `error`, with `hint` for what is not of `kind`."""
     try:
-        return msgspec.json.decode(read_small(file), type=kind)
+        return msgspec.json.decode(as_utf8(read_small(file)), type=kind)
     except FileNotFoundError:
         return None
     except OSError as problem:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import traceback
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -35,7 +34,8 @@ _LOG: Final = _Log()
 
 def open_log(path: Path) -> None:
     """Append to a file that only its owner reads. Raises OSError."""
-    _LOG.fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # A pipe without a reader is refused, and one that is full takes nothing more: the log holds nobody up.
+    _LOG.fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     _LOG.path = path
     os.environ[LOG_VARIABLE] = str(path.absolute())
 
@@ -65,6 +65,8 @@ def log_exception(error: BaseException) -> None:
     if _LOG.path is not None and not hasattr(error, "edgetop_logged"):
         error.edgetop_logged = True  # type: ignore[attr-defined]
         log("defect", f"{type(error).__name__}: {error}")
+        import traceback  # noqa: PLC0415 - few runs need it, and it takes milliseconds
+
         _write("".join(traceback.format_exception(error)))
 
 

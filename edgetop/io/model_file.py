@@ -7,7 +7,6 @@ those of image models are what stable-diffusion.cpp and ComfyUI-GGUF write.
 from __future__ import annotations
 
 import errno
-import hashlib
 import mmap
 import os
 import re
@@ -19,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Final, Literal, NamedTuple
+from typing import BinaryIO, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -466,6 +465,8 @@ _SAMPLES = 16
 
 def content_key(path: Path) -> str:
     """A short digest of a model file: its size, its beginning and samples from all of it. Raises ModelError."""
+    import hashlib  # noqa: PLC0415 - few runs need it, and it loads OpenSSL
+
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -507,6 +508,8 @@ def compute_digest(path: Path, *, goes_on: Callable[[], bool] = lambda: True) ->
     """
     if known := known_digest(path):
         return known
+    import hashlib  # noqa: PLC0415 - few runs need it, and it loads OpenSSL
+
     files = _files_of(path)
     key = _digest_key(files)
     digest = hashlib.sha256()
@@ -578,3 +581,40 @@ def _digests() -> _Digests:
         return msgspec.json.decode(read_small(_digests_file(), 2**24), type=_Digests)
     except (OSError, ValueError, RecursionError):
         return _Digests()
+
+
+Result = TypeVar("Result")
+
+ASSESSMENT_S = 5.0
+"""The longest that an assessment may take; usually it is some milliseconds."""
+
+
+class _OutOfTimeError(BaseException):
+    """Raised in the thread of an assessment; no `except Exception` in it holds it up."""
+
+
+def in_time(work: Callable[[], Result], limit_s: float = ASSESSMENT_S) -> Result:
+    """Read or assess a model of a stranger, for so long. Raises ModelError when it takes longer."""
+    thread, lock, over = threading.get_ident(), threading.Lock(), False
+
+    def end() -> None:
+        import ctypes  # noqa: PLC0415 - only when time is over
+
+        with lock:
+            if not over:
+                error = ctypes.py_object(_OutOfTimeError)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
+
+    timer = threading.Timer(limit_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        try:
+            return work()
+        finally:
+            with lock:
+                over = True
+            timer.cancel()
+    except _OutOfTimeError:
+        what = f"the header asks for more work than is done for one model: its assessment was ended after {limit_s:g} s"
+        raise ModelError(what, "it was not made by llama.cpp's own tools; take the model from somewhere else") from None

@@ -11,11 +11,13 @@ import os
 import re
 import secrets
 import select
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from glob import glob
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -30,18 +32,25 @@ HELLO_S = 60.0
 CONTROL_S = 5.0
 _SSH = ("ssh",)
 LINE_BYTES = 2**20
+ANSWER_BYTES = 16 * 2**20
+"""Of all that a command prints: the files of a machine of many cores take some hundred kilobytes."""
+
+LINE_COST = 64
+"""A line counts as so many bytes more: it takes its time, however short it is."""
+
+TOO_MUCH = "it sends more than anybody asked for"
 _STDERR_BYTES = 4096
 
 _FAILURES = (
-    ("Host key verification failed", "its key is not among the known hosts", "type once: ssh {host}"),
     ("REMOTE HOST IDENTIFICATION HAS CHANGED", "its key is another one than known", "find out why: ssh {host}"),
+    ("Host key verification failed", "its key is not among the known hosts", "type once: ssh {host}"),
     ("Permission denied", "it refuses the login", "a key that works without a question: ssh-copy-id {host}"),
     ("Could not resolve hostname", "its name is not known", "see ~/.ssh/config"),
     ("Connection refused", "nobody listens there for SSH", ""),
     ("timed out", "it does not answer", ""),
     ("No route to host", "there is no way to it", ""),
 )
-"""What ssh says, what that means, and what to do."""
+"""What ssh says, what that means, and what to do; of several the first."""
 
 _ASKED = ("Host key verification failed", "Permission denied")
 
@@ -72,7 +81,8 @@ class Shell:
         self._control: list[str] = []
         self._received = bytearray()
         self._said = b""
-        self._ports: dict[tuple[str, int], Path] = {}
+        self._ports: dict[tuple[str, int], tuple[Path, str]] = {}
+        """The sockets that lead to ports, and what ssh was asked to forward."""
 
     def open(self, script: str) -> None:
         """Connect, and have the shell run `script`, whose first words must be `hello`. Raises SshError."""
@@ -98,7 +108,7 @@ class Shell:
         self.send(f"printf '%s\\n' {self.mark}\n{script}")
         deadline_s = time.monotonic() + (86_400 if self.asks else HELLO_S)
         # What a login script of the other machine prints comes before.
-        while self.line(deadline_s) != self.mark:
+        for _ in self._lines(deadline_s):
             pass
 
     @property
@@ -124,6 +134,8 @@ class Shell:
 
     def line(self, deadline_s: float) -> str:
         """The next line. Raises SshError, also where none comes until the moment of the monotonic clock."""
+        if time.monotonic() > deadline_s:
+            raise SshError("it does not come to an end")
         while (end := self._received.find(b"\n")) < 0:
             if len(self._received) > LINE_BYTES:
                 raise SshError("it sends a line without an end")
@@ -135,8 +147,15 @@ class Shell:
     def answer(self, command: str, timeout_s: float) -> Iterator[str]:
         """The lines that a command prints. Raises SshError."""
         self.send(f"{command}\nprintf '\\n%s\\n' {self.mark}\n")
-        deadline_s = time.monotonic() + timeout_s
+        yield from self._lines(time.monotonic() + timeout_s)
+
+    def _lines(self, deadline_s: float) -> Iterator[str]:
+        """The lines before the mark."""
+        size = 0
         while (line := self.line(deadline_s)) != self.mark:
+            size += len(line) + LINE_COST
+            if size > ANSWER_BYTES:
+                raise SshError(TOO_MUCH)
             yield line
 
     def _receive(self, deadline_s: float) -> None:
@@ -182,15 +201,14 @@ class Shell:
 
     def reach(self, host: str, port: int) -> Path:
         """A socket here that leads to a port of the other machine, through this connection. Raises SshError."""
-        path = self._ports.get((host, port))
-        if path is None:
-            path = self._folder / f"port-{port}"
+        if (host, port) not in self._ports:
+            path = self._folder / f"port-{len(self._ports)}"
             path.unlink(missing_ok=True)
             target = f"{path}:{f'[{host}]' if ':' in host else host}:{port}"
             if not self._run_control("forward", "-L", target):
                 raise SshError("its ports cannot be reached through SSH", "AllowTcpForwarding there?")
-            self._ports[host, port] = path
-        return path
+            self._ports[host, port] = path, target
+        return self._ports[host, port][0]
 
     def _run_control(self, command: str, *more: str, quiet: bool = False) -> bool:
         control = [] if quiet else self._control
@@ -219,10 +237,10 @@ class Shell:
         ports, self._ports = self._ports, {}
         if process is not None and process.poll() is None:
             if not self._control:
-                for (host, port), path in ports.items():
-                    self._run_control("cancel", "-L", f"{path}:{host}:{port}")
+                for _, target in ports.values():
+                    self._run_control("cancel", "-L", target)
             process.terminate()
-        for path in ports.values():
+        for path, _ in ports.values():
             path.unlink(missing_ok=True)
         if process is not None:
             for stream in (process.stdin, process.stdout, process.stderr):
@@ -247,29 +265,57 @@ def _ready(streams: Sequence[IO[bytes]], event: int, deadline_s: float) -> list[
     return [stream for stream in streams if stream.fileno() in found]
 
 
-_DEEP = 8
-"""Files that include each other."""
+CONFIGURATIONS = ("~/.ssh/config", "/etc/ssh/ssh_config")
+"""In the order in which ssh reads them; what they include is searched for beside them."""
+
+FILES_MAX = 200
+_LINE = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+)(.*)")
 
 
-def configured_hosts(file: Path | None = None, deep: int = 0) -> list[str]:
-    """The hosts that ~/.ssh/config names, and the files that it includes; patterns are none."""
-    file = Path("~/.ssh/config").expanduser() if file is None else file
+def configured_hosts() -> list[str]:
+    """The hosts that ssh's configuration names, and the files that it includes; patterns are none."""
     found: dict[str, None] = {}
-    try:
-        with file.open(encoding="utf-8", errors="replace") as lines:
-            text = lines.read(LINE_BYTES)
-    except OSError:
-        return []
-    for line in text.splitlines():
-        words = line.replace("=", " ", 1).replace('"', " ").split()
-        if not words:
-            continue
-        if words[0].lower() == "host":
-            found |= dict.fromkeys(word for word in words[1:] if HOST.fullmatch(word))
-        elif words[0].lower() == "include" and deep < _DEEP:
-            for pattern in words[1:]:
-                path = Path(pattern).expanduser()
-                path = path if path.is_absolute() else Path("~/.ssh").expanduser() / path
-                for included in sorted(glob(str(path))):  # noqa: PTH207 - the pattern is a whole path
-                    found |= dict.fromkeys(configured_hosts(Path(included), deep + 1))
+    read: set[Path] = set()
+    for name in CONFIGURATIONS:
+        with suppress(OSError, RuntimeError):
+            file = Path(name).expanduser()
+            _add_hosts(file, file.parent, found, read)
     return list(found)
+
+
+def _add_hosts(file: Path, folder: Path, found: dict[str, None], read: set[Path]) -> None:
+    """Those of a file, each file once."""
+    file = file.resolve()
+    if file in read or len(read) >= FILES_MAX or not file.is_file():
+        return
+    read.add(file)
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        text = lines.read(LINE_BYTES)
+    for line in text.splitlines():
+        keyword, words = _words(line)
+        if keyword == "match":
+            criteria = [part for word in words for part in word.split("=", 1)]
+            named = (names for each, names in pairwise(criteria) if each.lower() in _NAMING)
+            words = [name for names in named for name in names.split(",")]
+        if keyword in {"host", "match"}:
+            found |= dict.fromkeys(word for word in words if HOST.fullmatch(word))
+        elif keyword == "include":
+            for pattern in words:
+                with suppress(OSError, RuntimeError):
+                    for included in sorted(glob(str(folder / Path(pattern).expanduser()))):  # noqa: PTH207 - a whole path
+                        _add_hosts(Path(included), folder, found, read)
+
+
+_NAMING = ("host", "originalhost")
+
+
+def _words(line: str) -> tuple[str, list[str]]:
+    """The keyword of a line in small letters, and its arguments."""
+    parts = _LINE.fullmatch(line)
+    if parts is None:
+        return "", []
+    try:
+        words = shlex.split(parts[2], comments=True)
+    except ValueError:
+        words = []
+    return parts[1].lower(), words

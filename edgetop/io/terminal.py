@@ -32,7 +32,9 @@ class TerminalSize(NamedTuple):
     lines: int
 
 
-def terminal_size(fd: int = 1, environment: Mapping[str, str] = os.environ) -> TerminalSize:
+def terminal_size(
+    fd: int = 1, environment: Mapping[str, str] = os.environ, fallback: tuple[int, int] = FALLBACK
+) -> TerminalSize:
     """The size that the terminal itself says, within bounds.
 
     COLUMNS and LINES, which many shells export once and nobody updates, count only where it says none, as on a serial
@@ -42,13 +44,18 @@ def terminal_size(fd: int = 1, environment: Mapping[str, str] = os.environ) -> T
         columns, lines = os.get_terminal_size(fd)
     except OSError:
         columns, lines = 0, 0
-    columns = columns or _number(environment.get("COLUMNS", "")) or FALLBACK[0]
-    lines = lines or _number(environment.get("LINES", "")) or FALLBACK[1]
+    columns = columns or _number(environment.get("COLUMNS", "")) or fallback[0]
+    lines = lines or _number(environment.get("LINES", "")) or fallback[1]
     return TerminalSize(min(columns, COLUMNS_MAX), min(lines, LINES_MAX))
 
 
 def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
+
+
+def terminal_kind(environment: Mapping[str, str] = os.environ) -> str:
+    """TERM; `dumb` where it is not set or empty."""
+    return environment.get("TERM") or "dumb"
 
 
 def secure_standard_streams() -> None:

@@ -1,7 +1,9 @@
 """Alerts: limits on the figures of a running session and on what its sensors read.
 
 A limit is crossed when a value is beyond it with all of its interval, and, with `for 60s`, has been at every look since
-so long ago. What cannot be read crosses nothing: it begins the time of `for` anew, and ends no alert.
+so long ago. The alert is over once the value has not been beyond the limit for as long, and for `BACK_S` at least. What
+cannot be read crosses nothing: it begins both times anew, and ends no alert. In a watch of several hosts a limit
+without the name of one is that of each of them.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from math import isfinite
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edgetop.core import sources
 from edgetop.core.clock import US_PER_S
@@ -24,7 +27,7 @@ from edgetop.core.format import format_duration, format_significant
 from edgetop.core.quantity import OPERATORS, Interval, Operator, exact
 from edgetop.core.records import Event, SessionKind
 from edgetop.core.sources import Unavailable
-from edgetop.session.session import Session
+from edgetop.session.session import Series, Session
 from edgetop.session.snapshot import snapshot
 from edgetop.session.watch import watch_figures
 from edgetop.settings.option import ALERT_SHAPE
@@ -35,6 +38,10 @@ SUBJECTS: Final[dict[SessionKind, Subject]] = {"chat": "session", "watch": "watc
 LATER: Final = (sources.SERVED_TOKENS, sources.SERVED_PROMPT_TOKENS, sources.SERVED_RUNNING, sources.SERVED_WAITING)
 LATER_PREFIXES: Final = ("server.", sources.HOST_PREFIX, "engine.", sources.HOST_STREAM)
 """Channels that come with servers, hosts and the engine."""
+
+BACK_S: Final = 10.0
+"""A value that goes to and fro across its limit raises one alert (judgement: shorter than anything that is acted on,
+longer than what a temperature or a rate swings in)."""
 
 STALE_PERIODS, STALE_S = 3, 5.0
 """A reading older than both is none."""
@@ -57,8 +64,10 @@ class Alert(Struct, frozen=True, kw_only=True):
     operator: Operator
     number: float
     for_s: float = 0.0
+    host: str = ""
+    """Of several hosts, the one whose limit it is."""
     text: str
-    """As the person wrote it."""
+    """As the person wrote it, behind the host."""
 
     def is_crossed_by(self, value: Interval) -> bool:
         """Whether all of the interval is beyond the limit."""
@@ -116,7 +125,7 @@ def value_at(session: Session, name: str, t_us: int) -> Interval | Unavailable:
         if value is None:
             return Unavailable(reason_of(figures, figure))
         return value if isinstance(value, Interval) else exact(float(value))
-    found = session.find_channel(channel_names(session).get(name, name))
+    found = session.find_channel(name) or session.find_channel(channel_names(session).get(name, name))
     if found is None:
         return Unavailable("nothing reads it")
     series, column = found
@@ -127,23 +136,61 @@ def value_at(session: Session, name: str, t_us: int) -> Interval | Unavailable:
     if age_s > max(STALE_S, STALE_PERIODS * series.info.period_s):
         return Unavailable(f"it was last read {format_duration(age_s)} ago")
     read = series.columns[column].at(index)
-    return read if isinstance(read, Unavailable) else exact(read)
+    return read if isinstance(read, Unavailable) else _with_ends(read, series, name, index)
+
+
+def _with_ends(value: float, series: Series, name: str, index: int) -> Interval:
+    """A reading, with its interval where the source tells one."""
+    ends = [each.values[index] for each in series.columns if each.channel.name in {f"{name}_low", f"{name}_high"}]
+    return replace(exact(value), low=min(ends), high=max(ends)) if ends else exact(value)
+
+
+def _host_channels(session: Session, host: str) -> dict[str, str]:
+    """The channels of one of several hosts by all names that stand for them: those of figures and of sensors."""
+    names: dict[str, str] = {}
+    for each in session.series[f"{sources.HOST_STREAM}{host}"].info.channels:
+        own = each.name.removeprefix(f"{sources.HOST_STREAM}{host}.")
+        forms = (own, own.replace("_", "."), own + _SUFFIXES.get(each.unit, ""))
+        names |= dict.fromkeys((*forms, *(f.name for f in FIGURES if f.name.rpartition(".")[2] == own)), each.name)
+    return names
+
+
+def hosts_of(session: Session) -> list[str]:
+    """The hosts of a watch of several."""
+    return [
+        name.removeprefix(sources.HOST_STREAM) for name, series in session.series.items() if series.info.driver == "ssh"
+    ]
+
+
+def _of_hosts(alert: Alert, session: Session) -> Iterator[Alert]:
+    """An alert for each of several hosts; the alert itself where it is of one, or where there are none."""
+    hosts = hosts_of(session)
+    if not hosts or session.find_channel(channel_names(session).get(alert.name, alert.name)) is not None:
+        yield alert
+        return
+    for host in hosts:
+        names = _host_channels(session, host)
+        if alert.name not in names:
+            raise _unknown(alert.name, [*names])
+        yield replace(alert, name=names[alert.name], host=host, text=f"{host}: {alert.text}")
 
 
 class _State:
-    __slots__ = ("alert", "beyond_us", "known", "raised")
+    __slots__ = ("alert", "back_us", "beyond_us", "known", "raised")
 
     def __init__(self, alert: Alert) -> None:
         self.alert = alert
         self.beyond_us: int | None = None
         """Since when the value has been beyond the limit."""
+        self.back_us: int | None = None
+        """Since when that of a raised alert has not."""
         self.raised = False
         self.known = True
 
     def judge(self, value: Interval | Unavailable, t_us: int) -> AlertChange | None:
         """What is new with the value of a moment that is not before the last one."""
         if isinstance(value, Unavailable) or not isfinite(value.value):
-            self.beyond_us = None
+            self.beyond_us = self.back_us = None
             if not self.known:
                 return None
             self.known = False
@@ -153,8 +200,13 @@ class _State:
         shown = _shown(self.alert, value)
         if not self.alert.is_crossed_by(value):
             self.beyond_us = None
-            was_raised, self.raised = self.raised, False
-            return self._change("over", value.value, f"is over, {shown}") if was_raised else None
+            if self.back_us is None:
+                self.back_us = t_us
+            if not self.raised or t_us - self.back_us < max(BACK_S, self.alert.for_s) * US_PER_S:
+                return None
+            self.raised = False
+            return self._change("over", value.value, f"is over, {shown}")
+        self.back_us = None
         if self.beyond_us is None:
             self.beyond_us = t_us
         lasted_s = (t_us - self.beyond_us) / US_PER_S
@@ -216,6 +268,7 @@ class Alerts:
         Raises UsageError at the first look for a name that is neither of a figure nor of anything that is read here.
         """
         if not self._checked:
+            self._states = [_State(alert) for state in self._states for alert in _of_hosts(state.alert, session)]
             self._require_known(session)
             self._checked = True
         self._reap(say)
@@ -243,7 +296,8 @@ class Alerts:
         for state in self._states:
             name = state.alert.name
             dotted = name.replace("_", ".")
-            if name not in known and not any(each.startswith(LATER_PREFIXES) for each in (name, dotted)):
+            comes_later = any(each.startswith(LATER_PREFIXES) for each in (name, dotted)) and not hosts_of(session)
+            if name not in known and not comes_later:
                 raise _unknown(name, known)
 
     def _run(self, change: AlertChange, say: Callable[[str], None]) -> None:
@@ -256,6 +310,7 @@ class Alerts:
         environment = {
             **os.environ,
             "EDGETOP_ALERT_LIMIT": change.alert.text,
+            "EDGETOP_ALERT_HOST": change.alert.host,
             "EDGETOP_ALERT_STATE": change.state,
             "EDGETOP_ALERT_VALUE": "" if change.value is None else repr(change.value),
             "EDGETOP_ALERT_TEXT": change.text,

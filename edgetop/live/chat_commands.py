@@ -25,7 +25,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.core.text import literal, one_line
 from edgetop.inference.catalog import find_models, problem_of
 from edgetop.inference.protocol import LoadFailed, Report
-from edgetop.io.files import FILE_SUFFIX
+from edgetop.io.files import FILE_SUFFIX, as_utf8
 from edgetop.live.chat_session import LiveSession
 from edgetop.live.conversation import Notice
 from edgetop.live.history import (
@@ -598,7 +598,7 @@ class Chat(ABC):
             return
         if len(data) > LOAD_FILE_BYTES:
             self.note(f"{name} is longer than {format_bytes(LOAD_FILE_BYTES)}, more than a context holds.")
-        elif _is_binary(data):
+        elif _is_binary(data := as_utf8(data)):
             self.note(f"{name} is not a text file; only text can be put into the prompt.")
         else:
             text = data.decode("utf-8", "replace")

@@ -29,7 +29,7 @@ from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.core.records import BenchRun, Event, ModelLoaded, Predicted, Prediction, Record, TurnFinished, machine_key
 from edgetop.core.sources import Unavailable
-from edgetop.fit.model_facts import ModelFacts, in_time, read_facts
+from edgetop.fit.model_facts import ModelFacts, read_facts
 from edgetop.inference.catalog import find_model, remember_model, repo_of, revision_of
 from edgetop.inference.child_process import anonymous_file, lower_priority, start_module
 from edgetop.inference.client import EngineProcess
@@ -38,7 +38,7 @@ from edgetop.inference.protocol import Hello, LoadFailed, Report
 from edgetop.inference.server.address import ServerChoice
 from edgetop.io.http import is_loopback
 from edgetop.io.log import log_exception
-from edgetop.io.model_file import compute_digest, known_digest
+from edgetop.io.model_file import compute_digest, in_time, known_digest
 from edgetop.live.conversation import Conversation, Notice, Phase
 from edgetop.live.live_session import RecordedSession, RecordingOptions
 from edgetop.live.server_monitor import ServerLocation

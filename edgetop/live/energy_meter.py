@@ -284,6 +284,9 @@ class Measurement(Struct, frozen=True, kw_only=True):
             parts.append(_of("J/token", energy.j_per_token))
         return f"{', '.join(parts)} ({energy.scope.replace('_', ' ')}, {energy.source}, grade {grade_text(energy)})"
 
+    def __repr__(self) -> str:
+        return f"<edgetop measurement {self.name}: {self}>"
+
 
 NOT_ENDED = Measurement(name=WHOLE, seconds=0.0, energy_missing="nothing has ended yet")
 
@@ -331,6 +334,8 @@ class SensorMeter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:  # what ended early is not worth the wait
+            self._idle_s = 0.0
         self.stop()
 
     def start(self) -> None:
@@ -343,8 +348,13 @@ class SensorMeter:
         inventory = take_inventory(Host(sysroot=self._sysroot), [*self._choice.probes, *families])
         self._sensors = SensorSession(inventory, self._choice.headline)
         self._accounts = EnergyAccounts(self._sensors.session)
-        self._sensors.look(0.0, ANSWER_AT_MOST_S)
-        self._rest(self._sensors)
+        try:
+            self._sensors.look(0.0, ANSWER_AT_MOST_S)
+            self._rest(self._sensors)
+        except BaseException:  # such as an interrupt, after which nobody would close them
+            self._ended.set()
+            self._sensors.close()
+            raise
         self._work.append(_Work(WHOLE, self._now_us(), _cpu_s()))
         threading.Thread(target=self._take_over, name="edgetop-meter", daemon=True).start()
 
@@ -401,11 +411,11 @@ class SensorMeter:
         raise KeyError(name)
 
     def _result(self, work: _Work) -> Measurement:
-        """Waits until no later reading changes it, at most for some seconds."""
+        """Waits until no later reading changes it, at most until some seconds after work and rest."""
         if work.result is None and work.end_us is not None:
-            until_s = time.monotonic() + AFTER_AT_MOST_S
+            until_us = work.end_us + round((self._idle_s + AFTER_AT_MOST_S) * US_PER_S)
             while not (account := self._account()).is_final(work.end_us, with_tail=self._idle_s > 0):
-                if time.monotonic() >= until_s:
+                if self._now_us() >= until_us:
                     break
                 time.sleep(POLL_S)
             seconds = (work.end_us - work.begin_us) / US_PER_S

@@ -8,33 +8,40 @@ Figures of a host are those since it last connected.
 from __future__ import annotations
 
 import contextlib
-import resource
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
-from math import isfinite
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from edgetop import __version__
 from edgetop.core.clock import US_PER_S, monotonic_us
 from edgetop.core.errors import UsageError
 from edgetop.core.format import NOT_AVAILABLE, format_bytes_short, format_significant
 from edgetop.core.quantity import Interval, plus_minus
-from edgetop.core.records import LARGEST, Event, Sampled, ServiceSeen, SessionStarted, SourceAdded, SourceMissing
-from edgetop.core.sources import HOST_STREAM, Channel, SourceInfo, Unavailable
+from edgetop.core.records import (
+    LARGEST,
+    Event,
+    HostServed,
+    Sampled,
+    ServiceSeen,
+    SessionStarted,
+    SourceAdded,
+    SourceMissing,
+)
+from edgetop.core.sources import HOST_STREAM, Channel, Scope, SourceInfo, Unavailable
 from edgetop.core.text import one_line
-from edgetop.inference.child_process import lower_priority
+from edgetop.inference.child_process import lower_priority, raise_file_limit
 from edgetop.inference.server.address import UNIX, Address
 from edgetop.io.log import log, log_exception
-from edgetop.io.ssh import Shell, SshError
+from edgetop.io.ssh import LINE_BYTES, LINE_COST, TOO_MUCH, Shell, SshError
 from edgetop.live.live_session import RecordedSession, WatchOptions, reading_of
 from edgetop.live.server_monitor import ServerMonitor
 from edgetop.session.session import Session
@@ -46,12 +53,13 @@ from edgetop.telemetry.registry import SCAN_EVERY, SHELL_SETUP, FarFiles, far_pr
 from edgetop.telemetry.sampler import ScheduledSource
 from edgetop.telemetry.source import Source, Values
 
-PERIOD_S, PROBING_S = 1.0, 0.05
+PERIOD_S, PROBING_S, SOONEST_S = 1.0, 0.05, 0.2
 FIRST_S, SILENT_S = 60.0, 15.0
 """How long the first reading may take where Python has to start, and any later one."""
 
 RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 STOP_S = 5.0
+TOLD_EVERY_US = 60 * US_PER_S
 FOLDER_MAX = 48
 NAME_MAX, TEXT_MAX, MODELS_MAX = 40, 240, 16
 
@@ -84,8 +92,9 @@ class HostReading(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         numbers = [getattr(self, name) for name in _NUMBERS]
         for figure in (self.j_per_token, self.energy_j):
-            numbers += [] if figure is None else [figure.value, figure.low, figure.high]
-        if not all(number is None or (isfinite(number) and abs(number) <= LARGEST) for number in numbers):
+            numbers += () if figure is None else astuple(figure)
+        # Not true of NaN either.
+        if not all(number is None or abs(number) <= LARGEST for number in numbers):
             raise ValueError("a number that cannot be")
 
 
@@ -201,14 +210,19 @@ class FarHost:
     def _follow(self) -> None:
         """Connect, and read until it ends. Raises SshError."""
         self._shell.open(SCRIPT)
-        deadline_s = time.monotonic() + FIRST_S
+        deadline_s, size = time.monotonic() + FIRST_S, 0
         while not self._stop.is_set():
             line = self._shell.line(deadline_s)
             if line == "shell":
                 self._follow_files()
                 return
+            size += len(line) + LINE_COST
             if line.startswith("{") and self._take(line):
-                deadline_s = time.monotonic() + SILENT_S
+                deadline_s, size = time.monotonic() + SILENT_S, 0
+                # One that tells more often is read so often.
+                self._stop.wait(SOONEST_S)
+            elif size > LINE_BYTES:
+                raise SshError(TOO_MUCH)
 
     def _take(self, line: str) -> bool:
         """Take in a line of `edgetop watch --json`; whether it was a reading."""
@@ -217,7 +231,7 @@ class FarHost:
             if not isinstance(document, dict) or document.get("type") != "reading":
                 return False
             self._show(document, "edgetop")
-        except (ValueError, msgspec.ValidationError) as error:
+        except (ValueError, RecursionError) as error:
             raise SshError(f"its edgetop tells what cannot be read: {one_line(str(error))[:TEXT_MAX]}") from None
         return True
 
@@ -370,6 +384,7 @@ class Total(Struct, frozen=True, kw_only=True):
     """Of those that have an energy per token, measured alike."""
     energy_of: int = 0
     fastest: str = ""
+    """Empty where several are."""
     thriftiest: str = ""
     """The host with the least energy per token: with all of its interval below that of the next."""
 
@@ -398,9 +413,15 @@ def total_of(rows: Sequence[HostRow]) -> Total:
         power_missing="" if alike else "the hosts' power is not measured at the same place",
         j_per_token=_sum_per_token([energy for energy, _ in energies.values()], tokens) if alike and tokens else None,
         energy_of=len(energies),
-        fastest=max(speeds, key=lambda host: speeds[host]) if any(speeds.values()) else "",
+        fastest=_alone_first(speeds),
         thriftiest=order[0] if is_clear else "",
     )
+
+
+def _alone_first(speeds: Mapping[str, float]) -> str:
+    most = max(speeds.values(), default=0.0)
+    first = [host for host, speed in speeds.items() if speed == most > 0]
+    return first[0] if len(first) == 1 else ""
 
 
 def _sum_per_token(energies: Sequence[Interval], tokens: float) -> Interval:
@@ -529,7 +550,8 @@ class FleetSession(RecordedSession):
         if twice is not None:
             raise UsageError(f"{twice} is named twice", "")
         lower_priority()
-        _raise_file_limit()
+        # The readers hold the copied files of a host open.
+        raise_file_limit()
         # The path of a socket may have no more than some hundred letters, of which ssh wants 17 itself.
         usual = tempfile.gettempdir()
         self._folder = Path(tempfile.mkdtemp(prefix="edgetop-", dir=usual if len(usual) < FOLDER_MAX else "/tmp"))  # noqa: S108 - it makes one of its own
@@ -541,6 +563,11 @@ class FleetSession(RecordedSession):
         super().__init__(replace(options, text_recorded=True), store, describe(Host()), on_trouble, kind="watch")
         self._seen: dict[str, ServiceSeen] = {}
         self._states: dict[str, HostState] = {}
+        self._before: dict[str, HostServed] = {}
+        """What was done until a host went away, of those that did."""
+        self._now: dict[str, HostServed] = {}
+        self._told_us: dict[str, int] = {}
+        """When what a host has done is to be recorded again."""
         self._due_us = 0
         self.last_hosts: Sequence[HostRow] = ()
         """As they were when the session was closed."""
@@ -598,6 +625,9 @@ class FleetSession(RecordedSession):
         Raises StoreError when the session can be written nowhere.
         """
         self.last_hosts = self.hosts
+        self._told_us.clear()
+        for number, row in enumerate(self.last_hosts):
+            self._note_service(number + 1, row)
         for host in self._hosts:
             host.stop()
         until_s = time.monotonic() + STOP_S
@@ -616,9 +646,19 @@ class FleetSession(RecordedSession):
             text = f"{row.host} answers." if row.state == "answers" else f"{row.host} is gone{why}."
             kind = f"host_{row.state}"
             self.recorder.record(Event(t_us=now_us, kind=kind, text=text, data={"host": row.host}))
+        if row.state == "gone" and before == "answers":
+            self._before[row.host] = self._served(row.host)
+            self._now.pop(row.host, None)
+            self._told_us.pop(row.host, None)
+        elif row.reading is not None:
+            self._now[row.host] = served_of(row.reading)
         self._note_service(number, row)
         values, reasons = channel_values(row)
         self.recorder.record(Sampled(source=f"{HOST_STREAM}{row.host}", t_us=now_us, values=values, reasons=reasons))
+
+    def _served(self, host: str) -> HostServed:
+        """Since the host was first connected to."""
+        return _plus(self._before.get(host), self._now.get(host))
 
     def _note_service(self, number: int, row: HostRow) -> None:
         models = () if row.reading is None else row.reading.models
@@ -631,17 +671,52 @@ class FleetSession(RecordedSession):
             models=models or (() if before is None else before.models),
             counts="nothing",
             no_count=Unavailable(f"it is counted in the stream {HOST_STREAM}{row.host}"),
+            served=None if before is None else before.served,
         )
+        if seen.t_us >= self._told_us.get(row.host, 0):
+            self._told_us[row.host] = seen.t_us + TOLD_EVERY_US
+            seen = replace(seen, served=self._served(row.host))
         if before is None or replace(before, t_us=seen.t_us) != seen:
             self._seen[row.host] = seen
             self.recorder.record(seen)
 
 
-def _raise_file_limit() -> None:
-    """To what the system allows anybody: the readers hold the copied files of a host open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65_536)), hard))
+def served_of(reading: HostReading) -> HostServed:
+    """What a reading says of all the time since the host was connected to."""
+    energy, each = reading.energy_j, reading.j_per_token
+    scope = reading.power_scope if reading.power_scope in get_args(Scope) else None
+    tokens = None if reading.generated_tokens is None else max(0, reading.generated_tokens)
+    measured = -1.0 if energy is None or each is None or each.value <= 0 else energy.value / each.value
+    if scope is None or not 0 <= measured < LARGEST:
+        missing = reading.energy_missing or NOT_REPORTED
+        return HostServed(generated_tokens=tokens, at_least=reading.at_least, energy_missing=missing)
+    return HostServed(
+        generated_tokens=tokens,
+        at_least=reading.at_least,
+        measured_tokens=min(tokens or 0, round(measured)),
+        energy_j=energy,
+        scope=scope,
+    )
+
+
+def _plus(before: HostServed | None, now: HostServed | None) -> HostServed:
+    """Two times together."""
+    if before is None or now is None:
+        return before or now or HostServed(energy_missing="it has told nothing yet")
+    energies = [each.energy_j for each in (before, now) if each.energy_j is not None]
+    tokens = [each.generated_tokens for each in (before, now) if each.generated_tokens is not None]
+    alike = before.scope == now.scope or not before.scope or not now.scope
+    names = Interval.__struct_fields__
+    return HostServed(
+        generated_tokens=sum(tokens) if tokens else None,
+        at_least=before.at_least or now.at_least,
+        measured_tokens=before.measured_tokens + now.measured_tokens if alike else 0,
+        energy_j=Interval(**{name: sum(getattr(each, name) for each in energies) for name in names})
+        if energies and alike
+        else None,
+        scope=before.scope or now.scope if alike else "",
+        energy_missing="" if energies and alike else now.energy_missing or "it was measured at different places",
+    )
 
 
 def source_of(host: str) -> SourceInfo:

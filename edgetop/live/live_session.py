@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
@@ -32,7 +33,7 @@ from edgetop.core.records import (
 from edgetop.core.sources import MEMORY_USED, SINCE_BOOT_SUFFIX, THROTTLE_PREFIX, Unavailable
 from edgetop.inference.child_process import lower_priority
 from edgetop.inference.server.address import Address
-from edgetop.io.extensions import new_troubles
+from edgetop.io.extensions import FAILURES, new_troubles
 from edgetop.io.log import log, log_exception
 from edgetop.io.terminal import write_late
 from edgetop.live.server_monitor import ServerMonitor, ServerStatus
@@ -51,6 +52,9 @@ if TYPE_CHECKING:
     from edgetop.live.alerts import Alerts
     from edgetop.live.metrics import Exporter
 
+
+HELD_UP_US, HELD_UP_TIMES = 5 * US_PER_S, 3
+"""An exporter that takes so long so often waits for something, and the screen with it."""
 
 JOURNAL_WAIT_S = 0.5
 """How long a question waits for a disk that does not answer; usually it is a millisecond."""
@@ -265,6 +269,7 @@ class RecordedSession:
         )
         self.alerts = options.alerts
         self._exporters = list(options.exporters)
+        self._held_up = Counter[int]()
         self.store = store
         """Where sessions are kept, whether or not this one is."""
         self._background = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="edgetop-start")
@@ -320,12 +325,21 @@ class RecordedSession:
 
     def _export(self) -> None:
         for exporter in tuple(self._exporters):
+            begin_us = monotonic_us()
             try:
                 exporter.update(self)
-            except Exception as error:  # noqa: BLE001 - whatever it does, the session goes on
+            except FAILURES as error:
                 self._exporters.remove(exporter)
-                log_exception(error)
-                self.recorder.on_trouble(f"{type(exporter).__name__} failed and is switched off: {error}")
+                self._report_exporter(exporter, error)
+                continue
+            self._held_up[id(exporter)] += monotonic_us() - begin_us > HELD_UP_US
+            if self._held_up[id(exporter)] == HELD_UP_TIMES:
+                self._exporters.remove(exporter)
+                self._report_exporter(exporter, TimeoutError("it held the session up for seconds, again and again"))
+
+    def _report_exporter(self, exporter: Exporter, error: BaseException) -> None:
+        log_exception(error)
+        self.recorder.on_trouble(f"{type(exporter).__name__} failed and is switched off: {error}")
 
     def _report_extensions(self) -> None:
         for text in new_troubles():
@@ -346,7 +360,10 @@ class RecordedSession:
     def _stop_sensors(self) -> None:
         """Read all sensors a last time and record it; nothing is exported any more."""
         for exporter in self._exporters:
-            exporter.close()
+            try:
+                exporter.close()
+            except FAILURES as error:
+                self._report_exporter(exporter, error)
         self._exporters.clear()
         self._report_extensions()
         self._start_sampler()

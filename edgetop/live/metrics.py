@@ -10,6 +10,7 @@ and no lock is needed.
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -30,7 +31,7 @@ from edgetop.core.figures import value_of
 from edgetop.core.quantity import Interval
 from edgetop.core.sources import HOST_STREAM, Unavailable
 from edgetop.core.text import one_line
-from edgetop.io.files import write_atomically
+from edgetop.io.files import may_replace, write_atomically
 from edgetop.io.log import log
 from edgetop.session.energy import energy_of
 from edgetop.session.session import Session
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 SCRAPE_S = 8.0
 """How long a scrape waits for the session's thread; Prometheus itself gives up after 10 s."""
+
+FIRST_LINE: Final = b"# HELP edgetop_info "
+"""How metrics begin."""
 
 FILE_S = 15.0
 """How often the file is written: the scrape interval of many a Prometheus."""
@@ -354,8 +358,10 @@ class PrometheusExporter:
     """Answers scrapes at an address, or writes a file for the textfile collector of node_exporter."""
 
     def __init__(self, *, address: tuple[str, int] | None = None, file: Path | None = None) -> None:
-        """Raises EdgetopError where prometheus-client is missing, or nobody can listen at the address."""
+        """Raises EdgetopError where prometheus-client is missing, and for an address or a file that cannot be used."""
         self._client = _client()
+        if file is not None:
+            _require_usable(file)
         self._registry = self._client.CollectorRegistry()
         self._registry.register(self)
         self._file, self._due_s = file, 0.0
@@ -363,6 +369,7 @@ class PrometheusExporter:
         self._lock = threading.Lock()
         self._asked: Future[list[Any]] | None = None
         self._families: list[Any] | None = None
+        self._to_pipe: threading.Thread | None = None
         self._server: _Server | None = None
         if address is not None:
             try:
@@ -426,13 +433,39 @@ class PrometheusExporter:
         self._families = families
         try:
             if file.exists() and not file.is_file():
-                write_atomically(file, [self._text()])  # a device, which prometheus_client would replace
+                # A device or a pipe, which prometheus_client would replace; a slow reader is left out, not waited for.
+                if self._to_pipe is None or not self._to_pipe.is_alive():
+                    self._to_pipe = threading.Thread(target=_pass_on, args=(file, self._text()), daemon=True)
+                    self._to_pipe.start()
             else:
                 self._client.write_to_textfile(str(file), self._registry)
         except OSError as error:
             log("decisions", f"{file}: {error.strerror or error}")
         finally:
             self._families = None
+
+
+def _require_usable(file: Path) -> None:
+    """Raises EdgetopError where metrics cannot be written, or would take the place of something else."""
+    problem = ""
+    try:
+        if not may_replace(file, FIRST_LINE):
+            problem = f"{file} exists already and holds no metrics of edgetop"
+        elif file.is_dir():
+            problem = f"{file} is a folder"
+        elif not file.exists() and not os.access(file.parent, os.W_OK):
+            problem = f"{file.parent} is no folder that can be written to"
+    except OSError as error:
+        problem = f"{file}: {error.strerror}"
+    if problem:
+        raise EdgetopError(f"--export-file: {problem}", "name another file")
+
+
+def _pass_on(file: Path, text: bytes) -> None:
+    try:
+        write_atomically(file, [text])
+    except OSError as error:
+        log("decisions", f"{file}: {error.strerror or error}")
 
 
 class _Server(ThreadingHTTPServer):

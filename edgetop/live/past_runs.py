@@ -6,7 +6,6 @@ The arithmetic of learning is that of `edgetop.fit.learning`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.figures import Summary, TurnFigures
+from edgetop.core.format import unix_s
 from edgetop.core.quantity import Interval
 from edgetop.core.records import DeviceInfo, Event, LoadEntry, ModelLoaded, PastRun, Prediction, machine_key
 from edgetop.core.sources import Scope
@@ -375,9 +375,11 @@ def last_idle(folder: Path, device: DeviceInfo, load: ModelLoaded, now_unix_s: f
     for path in _newest(folder, IDLE_LOOKED_AT):
         try:
             head = load_head(path)
-            measured_s = datetime.fromisoformat(head.started_at).timestamp() + head.duration_us / US_PER_S
-        except (SessionFileError, ValueError):
+        except SessionFileError:
             continue
+        if (began_s := unix_s(head.started_at)) is None:
+            continue
+        measured_s = began_s + head.duration_us / US_PER_S
         energy, then = head.summary.energy, head.device
         if energy is None or energy.idle_w is None or len(head.loads) != 1:
             continue

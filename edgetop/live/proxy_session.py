@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,9 +18,10 @@ from msgspec import Struct
 from edgetop.core.clock import monotonic_us
 from edgetop.core.records import Event, RequestServed
 from edgetop.core.text import one_line
+from edgetop.inference.child_process import raise_file_limit
 from edgetop.inference.server import ollama, openai
 from edgetop.inference.server.address import UNIX, Address
-from edgetop.inference.server.backend import Delta
+from edgetop.inference.server.backend import AnswerStream, Delta
 from edgetop.io.http import RequestError
 from edgetop.io.relay import Exchange, Relay, Seen, Upstream
 from edgetop.live.live_session import WatchOptions, WatchSession
@@ -178,12 +180,19 @@ TEXT_MAX: Final = 2**20
 """Characters of a prompt or a reply that are kept where texts are."""
 READ_BYTES_MAX: Final = 64 * 2**20
 """Of one answer; more is passed on and not read."""
+UNPACKED_BYTES: Final = 2**18
+"""At once: a few bytes may unpack to thousands as many."""
 CLIENTS_MAX: Final = 200
 MANY: Final = "other clients"
 """Those that came after so many."""
 
-_OLLAMA = ("/api/chat", "/api/generate")
-_OPENAI = ("/chat/completions", "/completions")
+_STREAMS: Final[Sequence[tuple[tuple[str, ...], Callable[[], AnswerStream]]]] = (
+    (("/api/chat", "/api/generate"), ollama.chat_stream),
+    (("/chat/completions", "/completions", "/completion", "/infill"), partial(openai.chat_stream, "timings")),
+    (("/responses", "/messages"), openai.event_stream),
+    (("/embeddings", "/embedding", "/api/embed", "/rerank", "/reranking"), openai.chat_stream),
+)
+"""How requests that make a model work are answered, by the ends of their paths; all others cost next to nothing."""
 
 
 class _Asked(Struct):
@@ -192,8 +201,10 @@ class _Asked(Struct):
     model: object = None
     messages: object = None
     prompt: object = None
+    input: object = None
     tools: object = None
     system: object = None
+    instructions: object = None
 
 
 class ExchangeReader:
@@ -203,15 +214,9 @@ class ExchangeReader:
         self.exchange = exchange
         path = exchange.head.first[1].partition("?")[0].rstrip("/")
         self.path = one_line(path[:NAME_MAX])
-        is_asked = exchange.head.first[0] == "POST"
-        self._stream = (
-            ollama.chat_stream()
-            if is_asked and path.endswith(_OLLAMA)
-            else openai.chat_stream("timings")
-            if is_asked and path.endswith(_OPENAI)
-            else None
-        )
-        self._unzip: Callable[[bytes], bytes] | None = None
+        made = next((made for ends, made in _STREAMS if path.endswith(ends)), None)
+        self._stream = made() if made is not None and exchange.head.first[0] == "POST" else None
+        self._unzip: Callable[[bytes], Iterator[bytes]] | None = None
         self._size = 0
         self._keeps_text = keeps_text
         self._reply: list[tuple[str, str]] = []
@@ -224,20 +229,24 @@ class ExchangeReader:
         self._error = ""
 
     @property
-    def is_answer(self) -> bool:
-        """Whether the exchange asks a model for text."""
+    def is_work(self) -> bool:
+        """Whether the exchange makes a model work."""
         return self._stream is not None
 
     def add(self, seen: Seen) -> None:
         """Read a piece of the answer."""
-        self._size += len(seen.data)
         answer = self.exchange.answer
         if self._stream is None or answer is None or self._error or self._size > READ_BYTES_MAX:
             return
         try:
             if self._unzip is None:
                 self._unzip = _decoder(answer.get("content-encoding").lower())
-            self._read(self._stream.feed(self._unzip(seen.data)), seen.t_us)
+            for data in self._unzip(seen.data):
+                self._size += len(data)
+                if self._size > READ_BYTES_MAX:
+                    self.exchange.is_read = False
+                    return
+                self._read(self._stream.feed(data), seen.t_us)
         except RequestError as error:
             self._error = error.what
         except (zlib.error, ValueError):
@@ -259,12 +268,12 @@ class ExchangeReader:
             except RequestError as error:
                 self._error = error.what
         asked = self._asked()
-        self.prompt = prompt_of(asked.messages, asked.prompt, asked.tools, asked.system)
+        self.prompt = prompt_of(
+            asked.messages or asked.input, asked.prompt or asked.input, asked.tools, asked.system or asked.instructions
+        )
         self.reply = "".join(text for _, text in self._reply)
         fields = self._answer.fields(exchange.begin_us, streamed=answer is None or not answer.get("content-length"))
         fields["counted"] = fields["counted"] and exchange.is_read
-        if not self.is_answer:
-            fields["generated_tokens"] = None
         model = self._answer.model or (asked.model if isinstance(asked.model, str) else "")
         return RequestServed(
             t_us=exchange.end_us,
@@ -288,14 +297,20 @@ class ExchangeReader:
             return _Asked()
 
 
-def _decoder(packing: str) -> Callable[[bytes], bytes]:
+def _decoder(packing: str) -> Callable[[bytes], Iterator[bytes]]:
     """Raises ValueError where it is not known."""
     if packing in {"", "identity"}:
-        return lambda data: data
+        return lambda data: iter((data,))
     if packing not in {"gzip", "deflate"}:
         raise ValueError(packing)
-    unpack = zlib.decompressobj(zlib.MAX_WBITS | 32 if packing == "gzip" else zlib.MAX_WBITS)
-    return lambda data: unpack.decompress(data, READ_BYTES_MAX)
+    unzip = zlib.decompressobj(zlib.MAX_WBITS | 32 if packing == "gzip" else zlib.MAX_WBITS)
+
+    def unpacked(data: bytes) -> Iterator[bytes]:
+        while data:
+            yield unzip.decompress(data, UNPACKED_BYTES)
+            data = unzip.unconsumed_tail
+
+    return unpacked
 
 
 def _client(exchange: Exchange) -> str:
@@ -306,10 +321,14 @@ def _client(exchange: Exchange) -> str:
 
 def _text(asked: _Asked) -> str:
     """The prompt in words."""
-    if isinstance(asked.messages, list):
-        said = [each for each in asked.messages if isinstance(each, dict)]
-        return "\n".join(f"{each.get('role', '')}: {_words(each.get('content'))}" for each in said)
-    return _words(asked.prompt)
+    messages = asked.messages or asked.input
+    try:
+        if isinstance(messages, list):
+            said = [each for each in messages if isinstance(each, dict)]
+            return "\n".join(f"{each.get('role', '')}: {_words(each.get('content'))}" for each in said)
+        return _words(asked.prompt or asked.input)
+    except RecursionError:
+        return ""
 
 
 def _words(content: object) -> str:
@@ -337,6 +356,7 @@ class ProxySession(WatchSession):
         """Listen, and start the watch of the one server of `options`. Raises EdgetopError where it cannot listen."""
         (address,) = options.servers
         self.relay = Relay(upstream_of(address), *listen)
+        raise_file_limit()
         # Before the watch gives way to the model: what is in the way of requests must not wait.
         self.relay.start()
         self._readers: dict[Exchange, ExchangeReader] = {}
@@ -346,8 +366,7 @@ class ProxySession(WatchSession):
         self._on_request = on_request
         self.server = str(address)
         """Where requests are passed on to."""
-        self.is_for_here = listen[0] in {"127.0.0.1", "::1", "localhost"}
-        """Whether only this machine reaches it."""
+        self.is_for_here = self.relay.is_for_here
         try:
             super().__init__(options, store, on_trouble)
         except BaseException:
@@ -367,8 +386,8 @@ class ProxySession(WatchSession):
 
     @property
     def running(self) -> int:
-        """How many requests for an answer run."""
-        return sum(reader.is_answer for reader in self._readers.values())
+        """How many requests that make a model work run."""
+        return sum(reader.is_work for reader in self._readers.values())
 
     def pump(self) -> None:
         """Read what went by, and what a watch reads."""
@@ -384,12 +403,13 @@ class ProxySession(WatchSession):
             elif each.data:
                 reader.add(each)
             else:
+                self.relay.taken_body_bytes += len(each.exchange.body)
                 self._record(self._readers.pop(each.exchange))
         super().pump()
 
     def _record(self, reader: ExchangeReader) -> None:
         record = reader.record()
-        if not reader.is_answer:
+        if not reader.is_work:
             return
         if record.client not in self._clients and len(self._clients) >= CLIENTS_MAX:
             record = msgspec.structs.replace(record, client=MANY)

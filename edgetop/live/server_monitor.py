@@ -671,7 +671,9 @@ class ServerMonitor:
         if process.uid != self._host.user_id:
             return ""
         key = (process.setting(self._host, _KEY_FLAGS, _KEY_VARIABLE) or "").partition(",")[0]
-        if not key and (file := process.setting(self._host, ("--api-key-file",), _KEY_FILE_VARIABLE)):
+        # A file that the command line of another machine names lies there, and what lies here is none of its business.
+        named = ("--api-key-file",), _KEY_FILE_VARIABLE
+        if not key and self._reach is None and (file := process.setting(self._host, *named)):
             key = _first_key(self._host.path(f"/proc/{process.pid}/cwd") / file)
         return key if key.isascii() and key.isprintable() else ""
 

@@ -37,12 +37,12 @@ from edgetop.fit.machine_profile import (
     save_profile,
 )
 from edgetop.fit.memory import MemoryRoom, gpu_memory, main_memory
-from edgetop.fit.model_facts import ModelFacts, in_time, read_facts
+from edgetop.fit.model_facts import ModelFacts, read_facts
 from edgetop.inference.llama.library import offloads_to_gpu
 from edgetop.io.cpus import decode_threads
 from edgetop.io.files import FILE_SUFFIX
 from edgetop.io.json import load_kept, save_kept
-from edgetop.io.model_file import content_key
+from edgetop.io.model_file import content_key, in_time
 from edgetop.telemetry import nvidia
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host, device_tree_compatible, text_of

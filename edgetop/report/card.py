@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shlex
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from typing import Any, Final
@@ -25,7 +26,7 @@ from edgetop.core.figures import (
     text_of,
     value_of,
 )
-from edgetop.core.format import NOT_AVAILABLE, format_bytes
+from edgetop.core.format import NOT_AVAILABLE, format_bytes, plural
 from edgetop.core.quantity import Interval, reciprocal, with_interval
 from edgetop.core.records import DeviceInfo, LoadEntry
 from edgetop.core.text import markdown_table, one_line
@@ -76,7 +77,7 @@ def heading(device: DeviceInfo | None, load: LoadEntry | None, measured: str) ->
         size = "" if model.size_bytes is None else format_bytes(model.size_bytes)
         sha256 = f"SHA-256 {model.sha256[:12]}" if model.sha256 else ""
         context = "" if chosen.n_ctx is None else f"context {chosen.n_ctx}"
-        threads = "" if chosen.n_threads is None else f"{chosen.n_threads} threads"
+        threads = "" if chosen.n_threads is None else plural(chosen.n_threads, "thread")
         cache = "" if load.engine.server else f"KV {chosen.type_k}/{chosen.type_v}"
         flags = " ".join(f"{flag} {value}" for flag, value in chosen.flags.items())
         rows += [
@@ -101,12 +102,12 @@ def card_of(result: Result, file: SessionFile | None) -> Card:
     if file is None:
         known = (("device", result.device), ("model", name), ("engine", result.engine), ("flags", result.flags))
         rows += [(label, one_line(text)) for label, text in known if text]
-    values = {name: _value(name, cells.get(name, Cell()), file) for name in (*FIGURES, DECODE_J_PER_TOKEN)}
-    for name in FIGURES:
-        missing = cells.get(name, Cell()).missing or result.absent.get(name, "") or "not measured"
-        value = values[name]
-        text = f"{NOT_AVAILABLE}: {missing}" if value is None else text_of(BY_NAME[name], value)
-        rows.append((BY_NAME[name].label, one_line(text)))
+    values = {each: _value(each, cells.get(each, Cell()), file) for each in (*FIGURES, DECODE_J_PER_TOKEN)}
+    for figure in FIGURES:
+        missing = cells.get(figure, Cell()).missing or result.absent.get(figure, "") or "not measured"
+        value = values[figure]
+        text = f"{NOT_AVAILABLE}: {missing}" if value is None else text_of(BY_NAME[figure], value)
+        rows.append((BY_NAME[figure].label, one_line(text)))
     for label, unit, of in (
         ("tokens per joule", "tokens/J", J_PER_TOKEN),
         ("tokens per second per watt", "tok/s/W decoding", DECODE_J_PER_TOKEN),
@@ -114,7 +115,7 @@ def card_of(result: Result, file: SessionFile | None) -> Card:
         value = values[of]
         found = reciprocal(value, 1.0) if isinstance(value, Interval) else None
         rows.append((label, NOT_AVAILABLE if found is None else f"{with_interval(found)} {unit}"))
-    times = f"{result.turns} {'turn' if result.turns == 1 else 'turns'}, {result.generated_tokens} tokens"
+    times = f"{plural(result.turns, 'turn')}, {plural(result.generated_tokens, 'token')}"
     rows.append(("over", one_line(_joined([times, result.when[:10], *result.conditions.values()]))))
     return Card(
         title=one_line(f"{name} on {where}" if where else name),
@@ -220,8 +221,12 @@ def as_markdown(title: str, rows: Sequence[tuple[str, str]], command: str = "") 
     return f"{table}\n    {one_line(command)}\n" if command else table
 
 
+CLOSING = "edgetop: energy per token with its 95 % interval"
 CHARACTERS = 96
 """In a line of a picture."""
+
+TEXT_CHARACTERS: Final = 1000
+"""Of a row in a picture, which a stranger's session could make as long as a book."""
 
 FONT_PX, LINE_PX, MARGIN_PX, LABEL_CHARACTERS = 14, 21, 20, 31
 BACKGROUND, FOREGROUND, DIM = "#14161b", "#e6e8ec", "#8d94a3"
@@ -231,25 +236,40 @@ WIDTH_PX: Final = 2 * MARGIN_PX + round(CHARACTERS * FONT_PX * 0.6)
 class _Line(Struct, frozen=True):
     label: str
     text: str
+    is_whole: bool = False
+    """It goes over both columns."""
 
 
 def _lines(card: Card) -> list[_Line]:
     """The card in lines that are no longer than a picture is wide."""
-    lines = [_Line("", card.title), _Line("", "")]
+    title = _wrapped(card.title[:TEXT_CHARACTERS], CHARACTERS)
+    lines = [*(_Line("", piece, is_whole=True) for piece in title), _Line("", "")]
     for label, text in (*card.rows, ("repeat", card.command)):
-        pieces = _wrapped(text, CHARACTERS - LABEL_CHARACTERS)
+        cut = text if len(text) <= TEXT_CHARACTERS else f"{text[:TEXT_CHARACTERS]}..."
+        pieces = _wrapped(cut, CHARACTERS - LABEL_CHARACTERS)
         lines += [_Line("" if number else label, piece) for number, piece in enumerate(pieces)]
-    return [*lines, _Line("", ""), _Line("", "edgetop: energy per token with its 95 % interval")]
+    return [*lines, _Line("", ""), _Line("", CLOSING, is_whole=True)]
 
 
 def _wrapped(text: str, width: int) -> list[str]:
     lines: list[str] = []
     for word in text.split(" "):
-        if lines and len(lines[-1]) + 1 + len(word) <= width:
+        if lines and _cells(lines[-1]) + 1 + _cells(word) <= width:
             lines[-1] += f" {word}"
-        else:
-            lines += [word[at : at + width] for at in range(0, len(word), width)]
+            continue
+        piece = ""
+        for character in word:
+            if _cells(piece + character) > width:
+                lines.append(piece)
+                piece = ""
+            piece += character
+        lines.append(piece)
     return lines
+
+
+def _cells(text: str) -> int:
+    """How many characters of a fixed-width font it takes: Chinese, Japanese and Korean ones take two."""
+    return len(text) + sum(unicodedata.east_asian_width(character) in "WF" for character in text)
 
 
 def as_svg(card: Card) -> str:
@@ -259,11 +279,11 @@ def as_svg(card: Card) -> str:
     texts = []
     for number, line in enumerate(lines):
         y = MARGIN_PX + LINE_PX * number + FONT_PX
-        left = MARGIN_PX if not line.label and _is_whole(number, lines) else _text_px()
+        left = MARGIN_PX if line.is_whole else _text_px()
         if line.label:
             texts.append(f'<text x="{MARGIN_PX}" y="{y}" fill="{DIM}">{escape(line.label)}</text>')
         if line.text:
-            weight = ' font-weight="bold"' if number == 0 else ""
+            weight = ' font-weight="bold"' if line.is_whole and line.text != CLOSING else ""
             texts.append(f'<text x="{left}" y="{y}"{weight} xml:space="preserve">{escape(line.text)}</text>')
     joined = "\n".join(texts)
     return (
@@ -276,11 +296,6 @@ def as_svg(card: Card) -> str:
 
 def _text_px() -> int:
     return MARGIN_PX + round(LABEL_CHARACTERS * FONT_PX * 0.6)
-
-
-def _is_whole(number: int, lines: Sequence[_Line]) -> bool:
-    """Whether a line goes over both columns: the title and the last one."""
-    return number in {0, len(lines) - 1}
 
 
 def as_png(card: Card, scale: int = 2) -> bytes:
@@ -296,7 +311,7 @@ def as_png(card: Card, scale: int = 2) -> bytes:
     draw, font = ImageDraw.Draw(image), _font(ImageFont, FONT_PX * scale)
     for number, line in enumerate(lines):
         y = (MARGIN_PX + LINE_PX * number) * scale
-        left = MARGIN_PX if _is_whole(number, lines) else _text_px()
+        left = MARGIN_PX if line.is_whole else _text_px()
         draw.text((MARGIN_PX * scale, y), line.label, DIM, font)
         draw.text((left * scale, y), line.text, FOREGROUND, font)
     data = io.BytesIO()

@@ -51,6 +51,7 @@ from edgetop.core.records import (
 )
 from edgetop.core.sources import SourceInfo, Unavailable
 from edgetop.io import json
+from edgetop.io.files import as_utf8
 from edgetop.session.requests import (
     ClientFigures,
     LevelFigures,
@@ -228,6 +229,7 @@ def with_current_names(data: bytes) -> bytes:
 
     A quoted word before a colon is a key wherever it stands: quotes within a text are escaped.
     """
+    data = as_utf8(data)
     for before, now in _RENAMED_KEYS:
         data = data.replace(before, now)
     return data
@@ -263,7 +265,7 @@ def head_of(session: Session) -> SessionHead:
         absent=dict(session.absent),
         kind=header.kind,
         services=tuple(_copied(ServiceEntry, service) for service in session.services.values()),
-        watch=watch_figures(session, session.end_us) if is_watch(session) else None,
+        watch=watch_figures(session, session.end_us, exact=True) if is_watch(session) else None,
         summary=snapshot(session, session.end_us).summary,
     )
 

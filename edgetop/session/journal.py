@@ -41,7 +41,7 @@ from edgetop.io import json
 from edgetop.io.files import FILE_SUFFIX, sync_folder, unused
 from edgetop.io.log import log_exception
 from edgetop.session.file import SessionHead, to_session, with_current_names
-from edgetop.session.file_io import SessionFileError, load_file, save
+from edgetop.session.file_io import LARGEST_FILE_BYTES, SessionFileError, load_file, save
 from edgetop.session.session import REFUSED, Session
 
 FLUSH_S = 0.4
@@ -80,6 +80,9 @@ GZIP_BEGINNING = b"\x1f\x8b\x08" + bytes(5)
 """Of a member as zlib writes it: without a name or a time."""
 
 LONGEST_LINE_BYTES = 64 * 2**20
+
+UNREADABLE_MOST = 10_000
+"""Lines that are no records, after which nothing more is read: the journal is kept whatever it is."""
 
 
 class Journal:
@@ -443,9 +446,13 @@ def read_journal(fd: int) -> Iterator[Record | UnreadableLine]:
     """
     decoder = msgspec.json.Decoder(Record)
     with open_journal(fd) as file:
-        number = 0
+        number = size_bytes = 0
         while line := file.readline(LONGEST_LINE_BYTES):
             number += 1
+            size_bytes += len(line)
+            if size_bytes > LARGEST_FILE_BYTES:
+                yield UnreadableLine(number, f"it has more than {LARGEST_FILE_BYTES // 2**20} MiB unpacked")
+                return
             if not line.endswith(b"\n"):
                 if len(line) == LONGEST_LINE_BYTES:
                     yield UnreadableLine(number, f"it is longer than {LONGEST_LINE_BYTES / 2**20:.0f} MiB")
@@ -501,6 +508,8 @@ def recover_session(lines: Iterable[Record | UnreadableLine], session_id: str, s
     for line in lines:
         if isinstance(line, UnreadableLine):
             unreadable.append(line)
+            if len(unreadable) >= UNREADABLE_MOST:
+                break
             continue
         if session.header is None and not isinstance(line, SessionStarted):
             session.apply(_lost_beginning(line, session_id, started_at))

@@ -7,11 +7,11 @@ narrow; the others add up in quadrature.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from math import fsum, hypot
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -20,6 +20,7 @@ from edgetop.core.energy.tokens import Energy, ServedEnergy
 from edgetop.core.figures import ENERGY_MISSING, Summary, WatchFigures
 from edgetop.core.format import NOT_AVAILABLE, Column, format_duration, format_significant, format_time
 from edgetop.core.quantity import COVERAGE_FACTOR, J_PER_WH, WH_PER_KWH, Interval, plus_minus
+from edgetop.core.records import LARGEST
 from edgetop.core.text import distinct, one_line
 from edgetop.session.file import SessionHead
 from edgetop.session.store import ListedSession
@@ -169,7 +170,7 @@ NOT_KNOWN: Final = ""
 def _month(head: SessionHead) -> str:
     try:
         return datetime.fromisoformat(head.started_at).astimezone().strftime("%Y-%m")
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         return NOT_KNOWN
 
 
@@ -177,16 +178,55 @@ def _energy(head: SessionHead) -> Energy | ServedEnergy | None:
     return head.summary.energy if head.watch is None else head.watch.energy
 
 
-def _scope(head: SessionHead) -> str:
-    energy = _energy(head)
-    return NOT_KNOWN if energy is None else energy.scope
+class _Counted(NamedTuple):
+    """A session, or what one of several hosts did in it."""
+
+    head: SessionHead
+    model: str
+    host: str
+    tokens: int
+    at_least: bool
+    measured_tokens: int
+    scope: str
+    energy_j: Interval | None
+    missing: str
 
 
-GROUPS: Final[Mapping[str, Callable[[SessionHead], str]]] = {
-    "model": models_of,
-    "month": _month,
-    "host": lambda head: head.device.hostname,
-    "scope": _scope,
+def _counted(head: SessionHead) -> Iterator[_Counted]:
+    hosts = [(each, each.served) for each in head.services if each.served is not None]
+    for host, served in hosts:
+        yield _Counted(
+            head,
+            distinct(host.models),
+            host.address.removeprefix("ssh:"),
+            served.generated_tokens or 0,
+            served.at_least,
+            served.measured_tokens,
+            served.scope if served.energy_j is not None else NOT_KNOWN,
+            served.energy_j,
+            served.energy_missing,
+        )
+    if hosts:
+        return
+    energy, tokens = _energy(head), _generated(head)
+    yield _Counted(
+        head,
+        models_of(head),
+        head.device.hostname,
+        tokens,
+        head.watch is not None and head.watch.at_least,
+        min(tokens, _measured(head)),
+        NOT_KNOWN if energy is None else energy.scope,
+        None if energy is None else energy.gross_j,
+        _missing(head),
+    )
+
+
+GROUPS: Final[Mapping[str, Callable[[_Counted], str]]] = {
+    "model": attrgetter("model"),
+    "month": lambda each: _month(each.head),
+    "host": attrgetter("host"),
+    "scope": attrgetter("scope"),
 }
 """By what sessions can be put together; months are those of the local calendar."""
 
@@ -223,20 +263,23 @@ class Totals(Struct, frozen=True, kw_only=True):
 
 def totals(heads: Iterable[SessionHead], by: Sequence[str] = ()) -> list[Totals]:
     """The totals of each group, in the order of the groups; a session that is there twice counts once."""
-    groups: dict[tuple[str, ...], list[SessionHead]] = {}
+    groups: dict[tuple[str, ...], list[_Counted]] = {}
     for head in {head.id: head for head in heads}.values():
-        groups.setdefault(tuple(GROUPS[name](head) for name in by), []).append(head)
+        for each in _counted(head):
+            groups.setdefault(tuple(GROUPS[name](each) for name in by), []).append(each)
     return [_total(dict(zip(by, key, strict=True)), found) for key, found in sorted(groups.items())]
 
 
-def _total(group: dict[str, str], heads: Sequence[SessionHead]) -> Totals:
-    energies = [energy for head in heads if (energy := _energy(head)) is not None]
-    scopes = tuple(sorted({energy.scope for energy in energies}))
-    generated = [_generated(head) for head in heads]
-    measured = [min(tokens, _measured(head)) for head, tokens in zip(heads, generated, strict=True)]
-    without = [head for head in heads if _energy(head) is None]
+def _total(group: dict[str, str], parts: Sequence[_Counted]) -> Totals:
+    energies = [each.energy_j for each in parts if each.energy_j is not None]
+    scopes = tuple(sorted({each.scope for each in parts if each.energy_j is not None}))
+    generated, measured = sum(each.tokens for each in parts), sum(each.measured_tokens for each in parts)
+    # Several hosts of a session were watched in the same hours.
+    heads = list({each.head.id: each.head for each in parts}.values())
+    with_energy = {each.head.id for each in parts if each.energy_j is not None}
+    without = [head for head in heads if head.id not in with_energy]
     if not energies:
-        missing = "; ".join(dict.fromkeys(filter(None, map(_missing, heads)))) or ENERGY_MISSING
+        missing = "; ".join(dict.fromkeys(each.missing for each in parts if each.missing)) or ENERGY_MISSING
     else:
         missing = f"the meters cover different things: {', '.join(scopes)}" if len(scopes) > 1 else ""
     return Totals(
@@ -244,13 +287,13 @@ def _total(group: dict[str, str], heads: Sequence[SessionHead]) -> Totals:
         sessions=len(heads),
         answers=sum(head.summary.turns for head in heads if head.watch is None),
         hours=_hours(heads),
-        generated_tokens=sum(generated),
-        at_least=any(head.watch is not None and head.watch.at_least for head in heads),
+        generated_tokens=generated,
+        at_least=any(each.at_least for each in parts),
         scopes=scopes,
-        energy_j=_sum([energy.gross_j for energy in energies]) if len(scopes) == 1 else None,
-        measured_tokens=sum(measured),
+        energy_j=_sum(energies) if len(scopes) == 1 else None,
+        measured_tokens=measured,
         unmeasured_sessions=len(without),
-        unmeasured_tokens=sum(generated) - sum(measured),
+        unmeasured_tokens=generated - measured,
         unmeasured_hours=_hours(without),
         energy_missing=missing,
     )
@@ -265,7 +308,7 @@ def _measured(head: SessionHead) -> int:
     energy = _energy(head)
     if energy is None or energy.j_per_token is None or energy.j_per_token.value <= 0:
         return 0
-    return round(energy.gross_j.value / energy.j_per_token.value)
+    return round(max(0.0, min(energy.gross_j.value / energy.j_per_token.value, LARGEST)))
 
 
 def _missing(head: SessionHead) -> str:

@@ -34,6 +34,12 @@ HEAD_LINES = 200
 """The headings are searched in so many lines."""
 
 SAMPLE_LINES = 20
+LINE_CHARACTERS, FIELDS_MOST, HEADING_CHARACTERS, NUMBER_CHARACTERS = 2**16, 1000, 200, 60
+"""Longer lines, headings and numbers are none, and lines of more fields."""
+
+STAMP_MOST_S, READING_MOST = 1e11, 2.0**53
+"""What is beyond is no time and no watts."""
+
 DAY_S = 86_400.0
 
 UNITS: Final[dict[str, tuple[str, float]]] = {
@@ -124,7 +130,8 @@ def read_log(
         with path.open("rb") as opened:
             head = opened.read(PIECE_BYTES)
         form = _form_of(head, time_column, column, unit, volts)
-        return _read(path, form)
+        with np.errstate(all="ignore"):  # what overflows is left out
+            return _read(path, form)
     except OSError as error:
         raise LogError(f"{path}: {error.strerror or error}", "name a file that can be read") from None
     except LogError as error:
@@ -181,7 +188,7 @@ def _data_begin(lines: Sequence[str], delimiter: str | None) -> tuple[str | None
         if not line.strip() or line.lstrip()[0] in "#;/":
             continue
         fields = _split(line, delimiter)
-        if len(fields) < 2 or sum(_is_number(field) for field in fields) < 2:
+        if not 2 <= len(fields) <= FIELDS_MOST or sum(_is_number(field) for field in fields) < 2:
             continue
         later = [_split(each, delimiter) for each in lines[index + 1 : index + 4] if each.strip()]
         if all(len(each) == len(fields) for each in later[:-1]):
@@ -190,6 +197,8 @@ def _data_begin(lines: Sequence[str], delimiter: str | None) -> tuple[str | None
 
 
 def _is_number(field: str) -> bool:
+    if len(field) > NUMBER_CHARACTERS:
+        return False
     return bool(re.fullmatch(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?", field)) or _CLOCK.match(field) is not None
 
 
@@ -205,7 +214,7 @@ def _headings(lines: Sequence[str], delimiter: str | None, count: int) -> list[s
 
 
 def _column_of(index: int, heading: str) -> _Column:
-    plain = heading.replace("µ", "u").replace("μ", "u").strip()
+    plain = heading[:HEADING_CHARACTERS].replace("µ", "u").replace("μ", "u").strip()
     found = _UNIT.match(plain)
     unit = "" if found is None else found["unit"].strip(".")
     name = (plain if found is None else found["name"]).lower().replace("_", " ").strip(" .:([")
@@ -277,12 +286,19 @@ def _chosen_values(
 
 
 def _pieces(path: Path, form: _Form) -> Iterator[list[str]]:
-    """The lines of data, some at a time."""
+    """The lines of data that are not blank, some at a time. Raises LogError for one that does not end."""
     with path.open(encoding=form.encoding, errors="replace", newline=None) as opened:
         for _ in range(form.first_line):
-            next(opened, "")
-        while lines := opened.readlines(PIECE_BYTES):
-            yield lines
+            opened.readline(PIECE_BYTES)
+        rest = ""
+        while text := opened.read(PIECE_BYTES):
+            *lines, rest = (rest + text).split("\n")
+            if len(rest) > LINE_CHARACTERS:
+                raise LogError(f"it has a line of more than {LINE_CHARACTERS} characters", "export the log as CSV")
+            if found := [line for line in lines if line.strip()]:
+                yield found
+        if rest.strip():
+            yield [rest]
 
 
 def _numbers(lines: Sequence[str], form: _Form, indices: Sequence[int]) -> tuple[Floats, int]:
@@ -313,6 +329,8 @@ def _clock_s(text: str) -> float:
     """Seconds of an ISO stamp, of a date and a time, or of a time of the day. Raises ValueError."""
     try:
         return datetime.fromisoformat(text.replace("Z", "+00:00").replace(",", ".")).timestamp()
+    except (OverflowError, OSError):
+        raise ValueError(text) from None
     except ValueError:
         found = _CLOCK.match(text)
         if found is None:
@@ -322,6 +340,16 @@ def _clock_s(text: str) -> float:
     if "PM" in text.upper() and int(found["h"]) < 12:
         time_s += DAY_S / 2
     return time_s
+
+
+def _pairs(found: Floats, form: _Form, time_factor: float) -> Floats:
+    """Seconds and watts, or joules, of the rows that can be such."""
+    _, *values = form.columns
+    power = found[:, 1] * values[0].factor * form.volts
+    if len(values) > 1:
+        power = power * found[:, 2] * values[1].factor
+    pairs = np.column_stack([found[:, 0] * time_factor, power])
+    return pairs[(np.abs(pairs) <= (STAMP_MOST_S, READING_MOST)).all(axis=1)]
 
 
 def _read(path: Path, form: _Form) -> MeterLog:
@@ -338,13 +366,12 @@ def _read(path: Path, form: _Form) -> MeterLog:
         unread += bad
         if not len(found):
             continue
-        rows += len(found)
         factor = factor or (1.0 if form.is_clock else time.factor or _time_factor(float(found[0, 0])))
-        t_s = found[:, 0] * factor
-        power = found[:, 1] * values[0].factor
-        if len(values) > 1:
-            power = power * found[:, 2] * values[1].factor
-        pair = np.column_stack([t_s, power * form.volts])
+        pair = _pairs(found, form, factor)
+        rows, unread = rows + len(pair), unread + len(found) - len(pair)
+        if not len(pair):
+            continue
+        t_s = pair[:, 0]
         if bin_s is None:
             step_s = float(np.median(np.abs(np.diff(t_s)))) if len(t_s) > 2 else 1.0
             bin_s = BIN_S if 0 < step_s < BIN_S / 2 and values[0].what != "energy" else 0.0
@@ -363,15 +390,17 @@ def _read(path: Path, form: _Form) -> MeterLog:
     if rows < MIN_ROWS:
         raise LogError(f"it has {rows} readings", "at least 10 are needed")
     t_s, power_w = np.concatenate(kept_t), np.concatenate(kept_w)
+    if np.ptp(t_s) < MIN_ROWS * _STEP_LEAST_S or len(t_s) < 3:
+        raise LogError("its times do not go on", "name the column of the time with --time-column")
     has_date = bool(t_s[0] > 1e9)
     if form.is_clock and not has_date:
         t_s = t_s + DAY_S * np.concatenate([[0], np.cumsum(np.diff(t_s) < -DAY_S / 2)])
     order = np.argsort(t_s, kind="stable")
     t_s, power_w = _spread(t_s[order]), power_w[order]
     if values[0].what == "energy":
-        power_w = np.diff(power_w) / np.diff(t_s)
+        power_w = np.clip(np.diff(power_w) / np.maximum(np.diff(t_s), _STEP_LEAST_S), -READING_MOST, READING_MOST)
         t_s = t_s[1:]
-    period_s = float(np.median(np.diff(t_s)))
+    period_s = max(float(np.median(np.diff(t_s))), _STEP_LEAST_S)
     return MeterLog(
         t_s=t_s,
         power_w=power_w,
@@ -384,7 +413,7 @@ def _read(path: Path, form: _Form) -> MeterLog:
     )
 
 
-MIN_ROWS = 10
+MIN_ROWS, _STEP_LEAST_S = 10, 1e-6
 
 
 def _time_factor(first: float) -> float:

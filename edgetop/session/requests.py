@@ -13,22 +13,23 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import pairwise
 from math import hypot
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.scopes import Headline
-from edgetop.core.energy.windows import Window, sum_over_meters
-from edgetop.core.figures import ENERGY_MISSING
+from edgetop.core.energy.tokens import UNCOUNTED, EnergyBasis, ServedEnergy, ServedTotals, TokensServed, served_energy
+from edgetop.core.energy.windows import Window, sum_over_meters, sum_over_turns
+from edgetop.core.figures import ENERGY_MISSING, WatchFigures
 from edgetop.core.format import NOT_AVAILABLE, format_clock, format_rate, format_seconds
 from edgetop.core.quantity import Interval, Quantity, figure, scaled, summed, with_interval
 from edgetop.core.records import Count, RequestServed
 from edgetop.core.sources import Unavailable
 from edgetop.core.statistics import percentile
 from edgetop.session.meters import ChannelFeed, headline_of, meters_of
-from edgetop.session.session import Session
+from edgetop.session.session import PerSession, Session
 from edgetop.session.turn import US_PER_MS, tokens_per_s
 
 PROXY_EVENT = "proxy_began"
@@ -44,6 +45,7 @@ CONCURRENCY_EVENT = "concurrency_began"
 """Kind of the event that says what a benchmark asks for; `no_energy` in it as of a proxy's."""
 
 _NOT_SUBTRACTED = Unavailable("gross energy only")
+_ONLY_REQUESTS = Unavailable("the time between requests is not measured where the server counts nothing")
 _STILL = Unavailable("it ran when nothing was measured")
 
 
@@ -166,15 +168,15 @@ class RequestEnergy:
     def __init__(self, session: Session, t_us: int) -> None:
         self.requests = [each for each in session.requests if each.t_us <= t_us]
         self.missing = self._why_none(session)
-        headline = headline_of(session, meters_of(session)) if self.missing is None else self.missing
+        self._headline = headline_of(session, meters_of(session)) if self.missing is None else self.missing
         self._feeds: list[ChannelFeed] = []
-        if isinstance(headline, Headline):
-            self._feeds = [ChannelFeed(session, meter) for meter in headline.meters]
+        if isinstance(self._headline, Headline):
+            self._feeds = [ChannelFeed(session, meter) for meter in self._headline.meters]
             for feed in self._feeds:
                 feed.advance(t_us)
         else:
-            self.missing = headline
-        self._cells: list[tuple[_Cell, Quantity]] = []
+            self.missing = self._headline
+        self._cells: list[tuple[_Cell, Window]] = []
         self.unmeasured: dict[int, Unavailable] = {}
         """Requests by their places, with the reason."""
         if self.missing is None:
@@ -193,7 +195,7 @@ class RequestEnergy:
             if isinstance(measured, Unavailable):
                 self.unmeasured.update((index, measured) for _, indices in cell.segments for index in indices)
             else:
-                self._cells.append((cell, measured.gross))
+                self._cells.append((cell, measured))
 
     def between(self, start_us: int, end_us: int) -> Window | Unavailable:
         """The energy of some time."""
@@ -204,6 +206,31 @@ class RequestEnergy:
                 return measured
             found.append(measured)
         return sum_over_meters(found) if found else Unavailable(ENERGY_MISSING)
+
+    def of_all(self) -> ServedEnergy | Unavailable:
+        """All requests together, those left out that were not measured."""
+        if not isinstance(self._headline, Headline):
+            return self._headline
+        if not self._cells:
+            return next(iter(self.unmeasured.values()), _STILL)
+        estimators = [feed.estimator for feed in self._feeds]
+        measured = [each for index, each in enumerate(self.requests) if index not in self.unmeasured]
+        basis = EnergyBasis(
+            scope=self._headline.scope,
+            source=" + ".join(dict.fromkeys(meter.source for meter in self._headline.meters)),
+            averaged=all(each.meter.kind == "energy" or each.curve.averaging for each in estimators),
+            flags=(*self._headline.flags, *([] if all(each.counted for each in measured) else [UNCOUNTED])),
+        )
+        served = ServedTotals(
+            generating=sum_over_turns([window for _, window in self._cells]),
+            waiting=None,
+            net=_NOT_SUBTRACTED,
+            tokens=TokensServed(count=sum(each.generated_tokens or 0 for each in measured)),
+        )
+        found = served_energy(served, basis)
+        if isinstance(found, Unavailable):
+            return found
+        return replace(found, missing={**found.missing, "waiting_j_per_token": _ONLY_REQUESTS})
 
     def of_reread(self, request: RequestServed) -> Interval | None:
         """What it took to process tokens again; `None` where that is not known."""
@@ -234,8 +261,8 @@ class RequestEnergy:
         parts: dict[Hashable, list[Quantity]] = defaultdict(list)
         unsure_j: dict[Hashable, float] = defaultdict(float)
         times: dict[Hashable, list[float]] = defaultdict(lambda: [0.0, 0.0])
-        for cell, energy in self._cells:
-            length_us = cell.end_us - cell.start_us
+        for cell, measured in self._cells:
+            energy, length_us = measured.gross, cell.end_us - cell.start_us
             weights: dict[Hashable, list[float]] = defaultdict(lambda: [0.0, 0.0])
             for span_us, indices in cell.segments:
                 counts: dict[Hashable, int] = defaultdict(int)
@@ -265,6 +292,52 @@ def _widened(energy: Interval, unsure_j: float) -> Interval:
         low=max(0.0, energy.value - hypot(energy.value - energy.low, unsure_j)),
         high=energy.value + hypot(energy.high - energy.value, unsure_j),
         u_systematic=hypot(energy.u_systematic, unsure_j / 2),
+    )
+
+
+SETTLED_S: Final = 10
+"""After so long no reading comes that belongs to the last request."""
+
+
+class _Passed:
+    """What all requests came to when it was last computed."""
+
+    def __init__(self, _session: Session) -> None:
+        self.at: tuple[int, bool] | None = None
+        self.figures = WatchFigures()
+
+
+_PASSED: Final = PerSession(_Passed)
+
+
+def passed_figures(session: Session, t_us: int, *, exact: bool) -> WatchFigures:
+    """What all requests that passed a proxy came to until `t_us`; unless `exact`, of many those of a while ago.
+
+    All are gone through each time, which is done again once a share of them is new, or none has come for a while.
+    """
+    passed = _PASSED.of(session)
+    ended_us = [each.t_us for each in session.requests if each.t_us <= t_us]
+    at = len(ended_us) // (1 + len(ended_us) // 200), t_us >= max(ended_us, default=0) + SETTLED_S * US_PER_S
+    if exact or passed.at != at:
+        passed.at, passed.figures = at, _passed_figures(session, t_us)
+    return passed.figures
+
+
+def _passed_figures(session: Session, t_us: int) -> WatchFigures:
+    energy = RequestEnergy(session, t_us)
+    requests, found = energy.requests, energy.of_all()
+    cells = list(_cells([(each.t_us - each.took_us, each.t_us) for each in requests]))
+    decoded = [decode_of(each) for each in requests]
+    processed = [each.prompt_tokens - (each.cached_tokens or 0) for each in requests if each.prompt_tokens is not None]
+    return WatchFigures(
+        watched_s=t_us / US_PER_S,
+        generating_s=sum(cell.end_us - cell.start_us for cell in cells) / US_PER_S,
+        generated_tokens=_total([each.generated_tokens for each in requests]),
+        at_least=any(not each.counted for each in requests),
+        prompt_tokens=max(0, sum(processed)) if processed else None,
+        tokens_per_s=tokens_per_s(sum(part[0] for part in decoded), sum(part[1] for part in decoded)),
+        energy=None if isinstance(found, Unavailable) else found,
+        energy_missing=str(found) if isinstance(found, Unavailable) else "",
     )
 
 

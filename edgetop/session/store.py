@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -29,7 +28,7 @@ from edgetop.core.energy.duty import DutyFigures
 from edgetop.core.engine_settings import MemoryBreakdown
 from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import MemoryFigures
-from edgetop.core.format import time_left
+from edgetop.core.format import time_left, unix_s
 from edgetop.core.text import one_line
 from edgetop.io import json
 from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, read_small, remove_parts, sync_folder, write_atomically
@@ -113,7 +112,7 @@ def complete_digests(path: Path, limit_s: float) -> None:
     Nothing is done while a session is being recorded beside it: its model might decode. Raises SessionFileError.
     """
     head = load_head(path)
-    started = datetime.fromisoformat(head.started_at).timestamp()
+    started = unix_s(head.started_at) or 0.0
     until = time.monotonic() + limit_s
     found: dict[str, str] = {}
     for load in head.loads:
@@ -566,10 +565,8 @@ def prunable(store: Store, now_s: float, keep_s: float | None, max_bytes: int | 
 
 def _ended_s(head: SessionHead) -> float | None:
     """When it ended, in Unix seconds; `None` where a file does not say when it began."""
-    try:
-        return datetime.fromisoformat(head.started_at).timestamp() + head.duration_us / US_PER_S
-    except (ValueError, OverflowError):
-        return None
+    started = unix_s(head.started_at)
+    return None if started is None else started + head.duration_us / US_PER_S
 
 
 _RANGE_OF_NUMBERS = re.compile(r"(\d{1,9})-(\d{1,9})", re.ASCII)

@@ -41,6 +41,7 @@ from edgetop.core.format import NOT_AVAILABLE, format_duration, format_rate
 from edgetop.core.quantity import Components, Quantity, summed, with_interval
 from edgetop.core.sources import SourceInfo, Unavailable
 from edgetop.session.meters import ChannelFeed, Moment, headline_of, headlines_of, meters_of, weakened_by
+from edgetop.session.requests import passed_figures
 from edgetop.session.session import PerSession, Series, Session
 from edgetop.session.turn import tokens_per_s
 
@@ -265,6 +266,8 @@ class WatchEnergy:
             reason = Unavailable(
                 "no server that counts its tokens has been found yet", "see the list of servers for why"
             )
+            if any(service.served is not None for service in self._session.services.values()):
+                reason = Unavailable("each host measures for itself", "`edgetop sessions totals --by host`")
             return WatchFigures(energy_missing=_words(reason))
         energy = self._energy_of_most()[1]
         return WatchFigures(
@@ -453,9 +456,14 @@ def is_watch(session: Session) -> bool:
     return session.header is not None and session.header.kind == "watch"
 
 
-def watch_figures(session: Session, t_us: int) -> WatchFigures:
-    """What the servers did until `t_us`."""
-    return watch_energy_of(session, t_us).figures(growth_until(session, sources.SERVED_PROMPT_TOKENS, t_us))
+def watch_figures(session: Session, t_us: int, *, exact: bool = False) -> WatchFigures:
+    """What the servers did until `t_us`; see `passed_figures`."""
+    figures = watch_energy_of(session, t_us).figures(growth_until(session, sources.SERVED_PROMPT_TOKENS, t_us))
+    if not session.requests or not (figures.generated_tokens is None or figures.at_least):
+        return figures
+    # What passed a proxy is counted there, if the server does not.
+    passed = passed_figures(session, t_us, exact=exact)
+    return passed if (passed.generated_tokens or 0) >= (figures.generated_tokens or 0) else figures
 
 
 def _flags_of_services(session: Session) -> tuple[str, ...]:

@@ -184,7 +184,7 @@ def path(value: str) -> Path:
 
 
 ALERT_SHAPE: Final = re.compile(
-    r"\s*(?P<name>[\w.:-]+)\s*(?P<operator><=?|>=?)\s*(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,2})?)"
+    r"\s*(?P<name>[\w.:@%\[\]-]+)\s*(?P<operator><=?|>=?)\s*(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,2})?)"
     r"(?:\s+for\s+(?P<time>\d{1,9}(?:\.\d+)?)\s*(?P<unit>s|min|m|h|))?\s*"
 )
 """A limit on a figure or a channel, and how long it is to be crossed."""

@@ -260,6 +260,17 @@ N_CPU_MOE: Final = Option[int | None](
     help="keep the experts of the first N layers in the CPU's memory; with --engine llama-server",
     about="For a mixture of experts that a GPU does not hold.",
     example="8",
+    also=("-ncmoe",),
+)
+
+CPU_MOE: Final = Option[bool](
+    "engine",
+    switch,
+    short="-cmoe",
+    default=False,
+    sets=(),
+    help="keep all experts in the CPU's memory; with --engine llama-server",
+    about="As --n-cpu-moe with every layer.",
 )
 
 OVERRIDE_TENSOR: Final = Option[tuple[str, ...]](
@@ -408,8 +419,9 @@ ALERT: Final = Option[tuple[str, ...]](
     "'energy.j_per_token > 1.5 for 60s'; may be given several times",
     about="A limit is on a figure of `edgetop compare --fail-if` (docs/figures.md), or of a watch, or on what a sensor "
     "reads: temperature.cpu, or temperature_cpu_c with its unit. With `for` it is to be crossed all that time. A "
-    "figure with an interval crosses a limit with all of it, and what cannot be read crosses nothing. Alerts are "
-    "recorded.",
+    "figure with an interval crosses a limit with all of it, and what cannot be read crosses nothing. An alert is over "
+    "once the value has been back for as long, and for 10 s at least. In a watch of several hosts a limit is that of "
+    "each of them, unless its name begins with host.NAME. Alerts are recorded.",
     example="temperature_cpu_c > 80",
 )
 
@@ -418,9 +430,9 @@ ALERT_RUN: Final = Option[str | None](
     text,
     "CMD",
     help="run this command of the shell when an alert is raised and when it is over",
-    about="EDGETOP_ALERT_LIMIT, EDGETOP_ALERT_STATE (raised or over), EDGETOP_ALERT_VALUE and EDGETOP_ALERT_TEXT tell "
-    "it of which. Nothing waits for it, and for one alert it runs once at a time.",
-    example="notify-send edgetop $EDGETOP_ALERT_TEXT",
+    about="EDGETOP_ALERT_LIMIT, EDGETOP_ALERT_STATE (raised or over), EDGETOP_ALERT_VALUE, EDGETOP_ALERT_TEXT and, of "
+    "several hosts, EDGETOP_ALERT_HOST tell it of which. Nothing waits for it; for one alert it runs once at a time.",
+    example='notify-send edgetop "$EDGETOP_ALERT_TEXT"',
 )
 
 ALERT_EXIT: Final = Option[bool](

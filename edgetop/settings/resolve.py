@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -101,6 +100,8 @@ def _base(text: str) -> str:
     name = _ALIASES.get(text.lower(), text.lower())
     if name in NAMED or name in CHARACTERS:
         return name
+    import difflib  # noqa: PLC0415 - only for what is not known
+
     close = difflib.get_close_matches(name, [*NAMED, *_ALIASES, *CHARACTERS], n=1)
     raise ValueError(f"{EXPECTED}{f'; did you mean {close[0]}?' if close else ''}")
 
@@ -288,6 +289,8 @@ def _read_config(file: Path, on_unknown: Callable[[UsageError], None]) -> dict[s
 
 
 def _unknown(file: Path, what: str, name: str, known: set[str]) -> UsageError:
+    import difflib  # noqa: PLC0415 - only for what is not known
+
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
     return UsageError(f"{file}: there is no {what}", hint)
@@ -358,6 +361,8 @@ def setting_named(name: str) -> Option[object]:
         if asked == option.name or name in option.flags:
             return option
     known = [option.name for option in options.OPTIONS]
+    import difflib  # noqa: PLC0415 - only for what is not known
+
     close = difflib.get_close_matches(asked, known, n=1)
     hint = f"did you mean {close[0]}?" if close else "`edgetop config` lists them"
     raise UsageError(f"there is no setting {name!r}", hint)
@@ -372,6 +377,7 @@ def engine_settings(settings: Settings) -> EngineSettings:
     """How the model is to be run."""
     from msgspec import convert  # noqa: PLC0415 - `--help` resolves settings, too, and runs no model
 
+    from edgetop.core.engine_choices import LAYERS_MAX  # noqa: PLC0415 - the same
     from edgetop.core.engine_settings import EngineSettings  # noqa: PLC0415 - the same
 
     draft = settings[options.MODEL_DRAFT]
@@ -380,6 +386,7 @@ def engine_settings(settings: Settings) -> EngineSettings:
         "template_args": dict(settings[options.TEMPLATE_ARG]),
         "lora": tuple(str(file.absolute()) for file in settings[options.LORA]),
         "draft_model": None if draft is None else str(draft.absolute()),
+        **({"n_cpu_moe": LAYERS_MAX} if settings[options.CPU_MOE] else {}),
     }
     return convert(fields, EngineSettings)
 

@@ -36,7 +36,9 @@ PROCESSES_MOST = 64
 LOCAL_HOSTS: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 - read, not listened on
 """Where to reach a server that listens on all addresses of the machine."""
 
-_MAPPED = re.compile(r"(/[^\n]*?(?:\.gguf|/blobs/sha256-[0-9a-f]{64}|\.safetensors|\.llamafile))$", re.MULTILINE)
+_MODEL_FILE, _ENDING = re.compile(r"(?:\.gguf|/blobs/sha256-[0-9a-f]{64}|\.safetensors|\.llamafile)\Z"), 80
+"""The end of the path of a model file, and no fewer characters than that has."""
+
 _CMDLINE_BYTES, _MAPS_BYTES, _TEXT_BYTES = 65_536, 4 * 2**20, 16_384
 _PARENT, _USER_TIME, _SYSTEM_TIME, _THREADS, _STARTED, _RESIDENT_PAGES = 1, 11, 12, 17, 19, 21
 """Fields of `/proc/<pid>/stat` behind the command's name (proc(5): 4, 14, 15, 20, 22 and 24)."""
@@ -218,7 +220,7 @@ def listeners_of(host: Host) -> Iterator[Listener]:
                 address, _, port = fields[1].rpartition(":")
                 with suppress(ValueError):
                     uid = int(fields[7]) if fields[7].isdecimal() else -1
-                    yield Listener(_address(address), int(port, 16), fields[9], uid)
+                    yield Listener(_address(address), int(port[:4], 16), fields[9], uid)
 
 
 def _address(digits: str) -> str:
@@ -365,9 +367,13 @@ class ModelProcesses:
         if not arguments:
             return None
         fields = _stat(self._host, pid)
-        if len(fields) <= _RESIDENT_PAGES:
+        try:
+            parent, threads, started, pages = (
+                int(fields[place]) for place in (_PARENT, _THREADS, _STARTED, _RESIDENT_PAGES)
+            )
+        except (ValueError, IndexError):
             return None
-        resident_bytes = int(fields[_RESIDENT_PAGES]) * os.sysconf("SC_PAGE_SIZE")
+        resident_bytes = pages * os.sysconf("SC_PAGE_SIZE")
         program = program_of(arguments, self._programs)
         if program is None and resident_bytes < LEAST_BYTES:
             return None
@@ -376,9 +382,9 @@ class ModelProcesses:
             return None
         return _Found(
             pid=pid,
-            parent=int(fields[_PARENT]),
-            threads=int(fields[_THREADS]),
-            started=int(fields[_STARTED]),
+            parent=parent,
+            threads=threads,
+            started=started,
             resident_bytes=resident_bytes,
             arguments=arguments,
             program=program,
@@ -483,5 +489,8 @@ def _arguments(folder: Path) -> tuple[str, ...]:
 def _mapped(folder: Path) -> tuple[str, bool]:
     """A model file that a process has mapped, and whether that may be read."""
     text = _text(folder / "maps", _MAPS_BYTES)
-    match = _MAPPED.search(text)
-    return ("" if match is None else match[1]), bool(text)
+    for line in text.splitlines():
+        path = line[max(0, line.find("/")) :]
+        if path.startswith("/") and _MODEL_FILE.search(path[-_ENDING:]):
+            return path, True
+    return "", bool(text)

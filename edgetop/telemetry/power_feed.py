@@ -229,7 +229,7 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
 TIMEOUT_S = 5.0
 """A program must answer, and a stream begin, within this time."""
 
-_LINE_BYTES = 4096
+LINE_BYTES = 4096
 _CHUNKS = 16
 """A stream that says more than this many chunks at once is read on at the next reading."""
 
@@ -399,12 +399,12 @@ class Connection:
         *complete, self._unfinished = (self._unfinished + chunk).split(b"\n")
         if complete and self._is_overlong:
             complete, self._is_overlong = complete[1:], False
-        if self._is_overlong or len(self._unfinished) > _LINE_BYTES:
+        if self._is_overlong or len(self._unfinished) > LINE_BYTES:
             self._unfinished, self._is_overlong = b"", True
-        if self._is_overlong or any(len(line) > _LINE_BYTES for line in complete):
-            self.rejected = f"a line is longer than {_LINE_BYTES} bytes"
+        if self._is_overlong or any(len(line) > LINE_BYTES for line in complete):
+            self.rejected = f"a line is longer than {LINE_BYTES} bytes"
         self._lines += [
             Line(line.decode("utf-8", "replace").rstrip(), now_us)
             for line in complete
-            if line.strip() and len(line) <= _LINE_BYTES
+            if line.strip() and len(line) <= LINE_BYTES
         ]

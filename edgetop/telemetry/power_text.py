@@ -26,10 +26,10 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from edgetop.core.sources import CLOCK_PREFIX, Channel, PowerProperties, Scope, SensorFlag, SourceInfo, to_properties
@@ -48,7 +48,9 @@ HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 """What a host may be called."""
 
 _UNITS = {"power": {"W": 1.0, "mW": 1e-3}, "energy": {"J": 1.0, "Wh": 3600.0}}
-_NUMBERS = ("update", "window", "gain", "offset", "max", "lsb")
+_NUMBERS = {"update": 86_400.0, "window": 86_400.0, "gain": 1.0, "offset": 1e4, "max": 1e6, "lsb": 1e6}
+"""What a header may state, each with the most that is believed."""
+
 _TEXTS = ("host", "source", "channels", "calibration", "flags", "clock")
 _ABSENT = " absent="
 
@@ -59,7 +61,10 @@ _NUMBER = re.compile(r"[+-]?\d{1,20}(\.\d{0,20})?([eE][+-]?\d{1,2})?", re.ASCII)
 _P_MAX_W = 10_000.0
 _SLOW_S = 0.5
 _CLOCK_AT_MOST_S = 1e10
-"""No monotonic clock has run for 300 years."""
+"""No clock has run for 300 years, nor does any show a year that far from 1970."""
+
+Lines = Annotated[int, Meta(ge=0, lt=2**53)]
+"""How many lines a host has sent."""
 
 
 class Header(Struct, frozen=True, kw_only=True):
@@ -122,7 +127,7 @@ class _JsonReading(Struct, frozen=True):
 
 
 class _JsonHostLine(Struct, frozen=True):
-    n: int | None = None
+    n: Lines | None = None
     m: float | None = None
     age: float = 0.0
     missing: str = ""
@@ -197,6 +202,8 @@ def parse_reading(line: str, header: Header) -> MeterReading:
         value, unix_s = (record.w if header.kind == "power" else record.j), record.t
         if value is None:
             raise ValueError(f"{text[:40]!r} has no {'w' if header.kind == 'power' else 'j'}")
+        if unix_s is not None:
+            _clock_s(unix_s)
     elif _NUMBER.fullmatch(text):
         value, unix_s = float(text) * header.factor, None
     else:
@@ -316,8 +323,8 @@ def _clock_s(value: float) -> float:
 
 def _header_number(key: str, text: str) -> float:
     value = float(text) if _NUMBER.fullmatch(text) else math.nan
-    if not 0 <= value <= 1e6:
-        raise _wrong(f"{key}={text[:20]} is not a number that can be")
+    if not 0 <= value <= _NUMBERS[key]:
+        raise _wrong(f"{key}={text[:20]} is not a number that can be: 0 to {_NUMBERS[key]:g}")
     return value
 
 

@@ -353,7 +353,9 @@ _SMALL_RAILS = frozenset({16, 17, 18})
 _SMALL_RAIL_MAX_A = 0.1
 """These three carry milliamperes; early firmware reports them about a thousand times too large."""
 
-_READING = re.compile(r"^\s*\w{1,32} (current|volt)\((\d{1,2})\)=(\d{1,6}\.\d{1,12})[AV]\s*$", re.MULTILINE | re.ASCII)
+_READING = re.compile(
+    r"^[ \t]*\w{1,32} (current|volt)\((\d{1,2})\)=(\d{1,6}\.\d{1,12})[AV][ \t\r]*$", re.MULTILINE | re.ASCII
+)
 
 _UPDATE_S = 1 / 21.2
 """Full scans of the converter take this long (measured by the author of powerstamp)."""

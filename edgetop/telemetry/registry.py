@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.sources import OUTSIDE_METERS, Channel, SourceInfo, Unavailable
-from edgetop.io.extensions import SENSORS, installed, switch_off
+from edgetop.io.extensions import FAILURES, SENSORS, installed, switch_off
 from edgetop.io.log import log
 from edgetop.telemetry.calibration import OwnCalibrations
 from edgetop.telemetry.host import (
@@ -285,8 +286,11 @@ def _probe_of_extension(name: str) -> Probe:
 
     def probe(host: Host) -> Iterator[Source | UnavailableSource]:
         try:
-            yield from installed(SENSORS)[name].load()(host)
-        except Exception as error:  # noqa: BLE001 - whatever it does, it is switched off
+            for found in installed(SENSORS)[name].load()(host):
+                if not isinstance(found, UnavailableSource) and not isinstance(getattr(found, "info", 0), SourceInfo):
+                    raise TypeError(f"{type(found).__name__} is no sensor")
+                yield found
+        except FAILURES as error:
             yield UnavailableSource(name=f"power.{name}", missing=Unavailable(switch_off(SENSORS, name, error)))
 
     return probe
@@ -381,7 +385,8 @@ SCAN_EVERY = 5
 PATH = re.compile(r"/[\w./:,@+=~-]{1,400}", re.ASCII)
 """What a file's path may be made of: nothing that means anything to a shell."""
 
-FILES_MOST, PROCESSES_MOST, FILE_BYTES = 4096, 128, 2**20
+FILES_MOST, PROCESSES_MOST, SOCKETS_MOST, FILE_BYTES, COPY_BYTES = 4096, 128, 4096, 2**20, 32 * 2**20
+"""Files and processes that are copied, sockets of each, and bytes of a file and of all together."""
 
 SHELL_SETUP = rf"""
 LC_ALL=C; export LC_ALL
@@ -408,6 +413,7 @@ done 2>/dev/null; }}
 """Functions of a POSIX shell. They write nothing but what they print."""
 
 _FIRMWARE = ("get_throttled", "pmic_read_adc")
+_SOCKET = re.compile(r"(\d{1,9}) (socket:\[\d{1,20}\])", re.ASCII)
 
 
 class FarFiles:
@@ -418,6 +424,7 @@ class FarFiles:
         self.root = root
         self._moving: dict[str, None] = {}
         self._known: dict[str, bytes] = {}
+        self._size_bytes = 0
         self._page_share = 1.0
         """Pages of the other machine in one of ours."""
         self._firmware = False
@@ -516,11 +523,10 @@ class FarFiles:
             folder = self._folder(f"/proc/{pid}/fd")
             for old in folder.iterdir() if folder.is_dir() else ():
                 old.unlink(missing_ok=True)
-            for line in lines:
-                number, _, target = line.partition(" ")
-                if number.isdecimal() and re.fullmatch(r"socket:\[\d{1,20}\]", target):
-                    folder.mkdir(parents=True, exist_ok=True)
-                    (folder / number[:9]).symlink_to(target)
+            sockets = {found[1]: found[2] for line in lines if (found := _SOCKET.fullmatch(line)) is not None}
+            for number, target in islice(sockets.items(), SOCKETS_MOST):
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / number).symlink_to(target)
         else:
             self._put(f"/proc/{pid}/{kind}", "\n".join(lines).replace("\1", "\0").encode())
 
@@ -528,7 +534,7 @@ class FarFiles:
         """`/proc/PID/stat` with the resident pages in our size."""
         head, paren, tail = data.rpartition(b")")
         fields = tail.split()
-        if len(fields) > 21 and self._page_share != 1.0 and fields[21].isdigit():
+        if len(fields) > 21 and self._page_share != 1.0 and fields[21].isdigit() and len(fields[21]) < 16:
             fields[21] = str(round(int(fields[21]) * self._page_share)).encode()
             return head + paren + b" " + b" ".join(fields)
         return data
@@ -541,7 +547,7 @@ class FarFiles:
     def _forget(self, pid: str) -> None:
         for kind in ("cmdline", "maps", "status", "stat"):
             path = f"/proc/{pid}/{kind}"
-            self._known.pop(path, None)
+            self._size_bytes -= len(self._known.pop(path, b""))
             self._folder(path).unlink(missing_ok=True)
         self._put_process("fd", pid, [])
         with suppress(OSError):
@@ -562,10 +568,12 @@ class FarFiles:
     def _put(self, path: str, data: bytes, *, readable: bool = True) -> None:
         """Write a file in one piece: in place, since readers hold it open, and with blanks behind a shorter text."""
         before = self._known.get(path)
-        data = data[:FILE_BYTES]
+        others_bytes = self._size_bytes - len(before or b"")
+        data = data[: max(0, min(FILE_BYTES, COPY_BYTES - others_bytes))]
         if before == data:
             return
         self._known[path] = data
+        self._size_bytes = others_bytes + len(data)
         file = self._folder(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         if before == b"":

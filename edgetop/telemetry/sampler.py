@@ -341,7 +341,7 @@ class ScheduledSource:
             source=self.source.info.name,
             t_us=t_us,
             values=tuple(
-                None if isinstance(value, Unavailable) else round(value, channel.digits)
+                None if isinstance(value, Unavailable) else round(float(value), channel.digits)
                 for value, channel in zip(read, channels, strict=True)
             ),
             reasons=tuple(reasons) if any(reasons) else (),

@@ -31,7 +31,7 @@ from edgetop.io.log import where_trace
 from edgetop.io.terminal import Writer, wait_for_foreground
 from edgetop.tui.keys import TABLES, KeyTables, ScreenKeys
 from edgetop.tui.styled_text import Span, line_of
-from edgetop.tui.terminal_driver import TerminalApp, TerminalDriver
+from edgetop.tui.terminal_driver import BrowserDriver, TerminalApp, TerminalDriver
 from edgetop.tui.themes import (
     DEFAULT_THEME,
     EDGE,
@@ -151,9 +151,9 @@ class BaseApp(TerminalApp[ReturnType]):
         return {**variables, **COLOURLESS_MARKS} if self.no_color else variables
 
     def get_driver_class(self) -> type[Driver]:
-        """Edgetop's driver in place of Textual's for Linux."""
+        """Edgetop's drivers in place of Textual's for Linux and for browsers."""
         usual = super().get_driver_class()
-        return TerminalDriver if usual.__name__ == "LinuxDriver" else usual
+        return {"LinuxDriver": TerminalDriver, "WebDriver": BrowserDriver}.get(usual.__name__, usual)
 
     def on_mount(self) -> None:
         """Follow a signal that has come while the application started."""

@@ -8,8 +8,9 @@ replaced here, and why:
   keys and event types of Kitty's protocol raise ValueError. `TerminalInput` splits the input, and asks `XTermParser`
   only for the names of whole keys and for whole mouse events.
 - `LinuxDriver.run_input_thread`: it polls ten times a second, which costs as much as all sensors do; here the thread
-  sleeps until a key comes. What it raises became a trace on the screen and exit code 0.
-- `LinuxDriver.send_message`: keys that arrive together were all dispatched before the first had opened or focused
+  sleeps until a key comes. What it raises became a trace on the screen and exit code 0. It takes all keys for UTF-8.
+- `WebDriver.run_input_thread`, `on_meta`: the same keyboard and sizes, and the end of a screen whose server is gone.
+- `Driver.send_message`: keys that arrive together were all dispatched before the first had opened or focused
   anything, so the rest of a word went to the panes. Here each waits until the one before is done.
 - `LinuxDriver._get_terminal_size`, `_query_in_band_window_resize`, `_size`: COLUMNS and LINES were believed before the
   terminal, and sizes in its input without bounds; the kernel knows the size.
@@ -32,7 +33,7 @@ import sys
 import termios
 import threading
 import time
-from codecs import getincrementaldecoder
+from codecs import getincrementaldecoder, lookup
 from collections.abc import Iterator
 from contextlib import suppress
 from selectors import EVENT_READ, SelectSelector
@@ -43,13 +44,25 @@ from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 from textual._keyboard_protocol import FUNCTIONAL_KEYS
 from textual._xterm_parser import FOCUSIN, FOCUSOUT, XTermParser
 from textual.app import App, ReturnType
+from textual.driver import Driver
+from textual.drivers._byte_stream import ByteStream
 from textual.drivers.linux_driver import LinuxDriver
+from textual.drivers.web_driver import WebDriver, _ExitInput
 from textual.keys import Keys
 from textual.message import Message
 from textual.messages import TerminalSupportsSynchronizedOutput
 
 from edgetop.io.log import log_exception
-from edgetop.io.terminal import RESTORE, STALLED_S, TerminalGuard, Writer, in_foreground, terminal_size
+from edgetop.io.terminal import (
+    COLUMNS_MAX,
+    LINES_MAX,
+    RESTORE,
+    STALLED_S,
+    TerminalGuard,
+    Writer,
+    in_foreground,
+    terminal_size,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -91,6 +104,8 @@ _STRING = re.compile(r"\x1b[\]P^_X][^\x00-\x1f\x9c]*(?:\x07|\x1b\\|\x9c)")
 _STRING_BEGUN = re.compile(r"\x1b[\]P^_X][^\x00-\x1f\x9c]*\x1b?")
 # How a report goes on whose Escape came long before it.
 _REPORT_TAIL = re.compile(r"\](?:\d+;|[lL])|P[>!01]?[|$+]|[_^X]\S|\[[?>=]\d|\[\d+(;\d+)+[Rtcny$]|\[[03]n")
+# Nobody types as much at once: a paste by a terminal that puts no brackets around it, which as keys would take minutes.
+_LONG_RUN = re.compile("[^\x00-\x1f\x7f-\x9f]{256,}")
 _RELEASED = "3"
 _C1 = re.compile("[\x80-\x9f]")
 _MODE_REPORT = re.compile(r"\x1b\[\?2026;[1-9]\$y")
@@ -191,6 +206,10 @@ class TerminalInput:
             if _C1.match(first):
                 # The same in 8 bits.
                 first, self._buffer = "\x1b", f"\x1b{chr(ord(first) - 0x40)}{self._buffer[1:]}"
+            if run := _LONG_RUN.match(self._buffer):
+                self._buffer = self._buffer[run.end() :]
+                yield events.Paste(run[0])
+                continue
             length = self._length() if first == "\x1b" else 1
             if not length:
                 return
@@ -355,61 +374,15 @@ GIVEN_BACK_S = 2.0
 SETTLE_ROUNDS, GONE_S = 5, 0.02
 
 
-class TerminalDriver(LinuxDriver):
-    """As the head of this file says."""
+class KeysInTurn(Driver):
+    """A driver that gives the application one key or paste after the other."""
 
     def __init__(
         self, app: App[Any], *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
     ) -> None:
         super().__init__(app, debug=debug, mouse=mouse, size=size)
-        self.exit_event: WakingEvent = WakingEvent()
-        self._screen_fd = 1
-        self._file = open(  # noqa: SIM115 - as long as the process runs
-            self._screen_fd, "w", encoding=getattr(sys.__stdout__, "encoding", "utf-8"), errors="replace", closefd=False
-        )
-        self._encoding = self._file.encoding
-        self._size = size or self._get_terminal_size()
-        self._guard: TerminalGuard | None = None
-        self._writer: Writer | None = None
         self._typed: asyncio.Queue[Message] = asyncio.Queue()
         self._delivery: asyncio.Task[None] | None = None
-
-    def run_input_thread(self) -> None:
-        """Process what is typed, until `exit_event`."""
-        try:
-            self._read_input()
-        except Exception as error:  # noqa: BLE001 - the screen ends with it
-            self._app.call_later(self._app._handle_exception, error)  # noqa: SLF001
-
-    def _read_input(self) -> None:
-        typed = TerminalInput(time.monotonic())
-        decode = getincrementaldecoder("utf-8")("replace").decode
-        # The only selector that accepts every terminal: kqueue on macOS does not.
-        with SelectSelector() as selector:
-            selector.register(self.fileno, EVENT_READ)
-            selector.register(self.exit_event, EVENT_READ)
-            while not self.exit_event.is_set():
-                deadline_s = typed.deadline_s
-                wait_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
-                for key, _ in selector.select(wait_s):
-                    if key.fileobj is self.exit_event:
-                        continue
-                    data = self._read()
-                    if not data:
-                        selector.unregister(self.fileno)
-                        os.kill(os.getpid(), signal.SIGHUP)
-                    elif text := decode(data):
-                        for event in typed.feed(text, time.monotonic()):
-                            self.process_message(event)
-                for event in typed.expire(time.monotonic()):
-                    self.process_message(event)
-
-    def _read(self) -> bytes:
-        """What was typed; nothing where the terminal has been closed, for which not every system sends a signal."""
-        try:
-            return os.read(self.fileno, READ_SIZE)
-        except OSError:
-            return b""
 
     def send_message(self, message: Message) -> None:
         """Give the application a message; keys and pastes one by one, and no mouse event beyond the screen.
@@ -453,6 +426,71 @@ class TerminalDriver(LinuxDriver):
                         await asyncio.wait_for(event.wait(), GONE_S)
             if number and all(pump._message_queue.empty() for pump in pumps if pump.is_running):  # noqa: SLF001
                 return
+
+    def end_with(self, error: Exception) -> None:
+        """End the screen, from the thread of the keyboard."""
+        self._app.call_later(self._app._handle_exception, error)  # noqa: SLF001
+
+
+class TerminalDriver(KeysInTurn, LinuxDriver):
+    """As the head of this file says."""
+
+    def __init__(
+        self, app: App[Any], *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(app, debug=debug, mouse=mouse, size=size)
+        self.exit_event: WakingEvent = WakingEvent()
+        self._screen_fd = 1
+        self._file = open(  # noqa: SIM115 - as long as the process runs
+            self._screen_fd, "w", encoding=getattr(sys.__stdout__, "encoding", "utf-8"), errors="replace", closefd=False
+        )
+        self._encoding = self._file.encoding
+        self._size = size or self._get_terminal_size()
+        self._guard: TerminalGuard | None = None
+        self._writer: Writer | None = None
+
+    def run_input_thread(self) -> None:
+        """Process what is typed, until `exit_event`."""
+        try:
+            self._read_input()
+        except Exception as error:  # noqa: BLE001 - the screen ends with it
+            self.end_with(error)
+
+    def _read_input(self) -> None:
+        typed = TerminalInput(time.monotonic())
+        decode = getincrementaldecoder(self._input_encoding())("replace").decode
+        # The only selector that accepts every terminal: kqueue on macOS does not.
+        with SelectSelector() as selector:
+            selector.register(self.fileno, EVENT_READ)
+            selector.register(self.exit_event, EVENT_READ)
+            while not self.exit_event.is_set():
+                deadline_s = typed.deadline_s
+                wait_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+                for key, _ in selector.select(wait_s):
+                    if key.fileobj is self.exit_event:
+                        continue
+                    data = self._read()
+                    if not data:
+                        selector.unregister(self.fileno)
+                        os.kill(os.getpid(), signal.SIGHUP)
+                    elif text := decode(data):
+                        for event in typed.feed(text, time.monotonic()):
+                            self.process_message(event)
+                for event in typed.expire(time.monotonic()):
+                    self.process_message(event)
+
+    @staticmethod
+    def _input_encoding() -> str:
+        """Of the locale; letters typed in one without any are UTF-8's, if they are anything."""
+        encoding = lookup(getattr(sys.__stdin__, "encoding", "utf-8")).name
+        return "utf-8" if encoding == "ascii" else encoding
+
+    def _read(self) -> bytes:
+        """What was typed; nothing where the terminal has been closed, for which not every system sends a signal."""
+        try:
+            return os.read(self.fileno, READ_SIZE)
+        except OSError:
+            return b""
 
     def _get_terminal_size(self) -> tuple[int, int]:
         return terminal_size(self._screen_fd)
@@ -525,6 +563,42 @@ class TerminalDriver(LinuxDriver):
         if self._mouse:
             self.write(f"\x1b[?{BUTTON_EVENTS}l")
         super()._disable_mouse_support()
+
+
+class BrowserDriver(KeysInTurn, WebDriver):
+    """Textual's driver below textual-serve, with the same keyboard and bounds."""
+
+    def run_input_thread(self) -> None:
+        """Process what the server says, until it says no more."""
+        typed, packets = TerminalInput(time.monotonic()), ByteStream()
+        decode = getincrementaldecoder("utf-8")("replace").decode
+        try:
+            for data in self._input_reader:
+                for kind, payload in packets.feed(data) if data else ():
+                    if kind == "D":
+                        for event in typed.feed(decode(payload), time.monotonic()):
+                            self.process_message(event)
+                    else:
+                        self._on_meta(kind, payload)
+                for event in typed.expire(time.monotonic()):
+                    self.process_message(event)
+            if not self.exit_event.is_set():
+                os.kill(os.getpid(), signal.SIGHUP)
+        except _ExitInput:
+            pass
+        except Exception as error:  # noqa: BLE001 - the screen ends with it
+            self.end_with(error)
+        finally:
+            self._input_reader.close()
+
+    def on_meta(self, packet_type: str, payload: dict[str, object]) -> None:
+        """Process what is no key; a size within bounds."""
+        if packet_type == "resize":
+            width, height = payload["width"], payload["height"]
+            if not isinstance(width, int) or not isinstance(height, int):
+                return
+            payload = {"width": max(1, min(width, COLUMNS_MAX)), "height": max(1, min(height, LINES_MAX))}
+        super().on_meta(packet_type, payload)
 
 
 class TerminalApp(App[ReturnType]):

@@ -14,6 +14,7 @@ import platformdirs
 from msgspec import Struct
 
 from edgetop.io.files import read_toml
+from edgetop.io.terminal import terminal_kind
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -208,7 +209,7 @@ def detect_level(environ: Mapping[str, str]) -> GlyphLevel:
     locale = next((environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if environ.get(name)), "")
     if "utf8" not in locale.lower().replace("-", ""):
         return "ascii"
-    terminal = environ.get("TERM", "dumb").lower()
+    terminal = terminal_kind(environ).lower()
     if terminal.startswith(_ASCII_TERMINALS):
         return "ascii"
     return "block" if terminal.startswith(_BLOCK_TERMINALS) else "braille"

@@ -93,6 +93,21 @@ def test_numbers_that_mean_nothing_are_refused(changes: dict[str, object]) -> No
         changed_request(BenchRequest(), **changes)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"repetitions": 2**31 - 1},
+        {"n_depth": tuple(range(1000)), "n_prompt": tuple(range(1000))},
+        {"threads": tuple(range(1, 1000)), "batch": tuple(range(1, 1000))},
+        {"models": ("a",) * 1000, "quant": ("Q8_0",) * 1000},
+    ],
+    ids=["repetitions", "tests", "settings", "models"],
+)
+def test_a_plan_that_never_ends_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=r"that would be some \d+ measurements"):
+        changed_request(BenchRequest(), **changes)
+
+
 def test_without_a_test_there_must_be_a_score_of_quality() -> None:
     with pytest.raises(UsageError, match="nothing to measure"):
         require_tests(BenchRequest(n_prompt=(0,), n_gen=(0,)))

@@ -177,13 +177,37 @@ def test_columns_of_other_names_are_mapped(tmp_path: Path) -> None:
         ('{"question": "a", "choices": ["b", "c"]}', "no answer"),
         ('{"choices": ["b", "c"], "answer": 0}', "no question"),
         ("[1]", "line 1"),
+        ('{"question": "a", "choices": ["b", "c"], "answer": "\u00df"}', "none of its choices"),
+        ('{"question": "a", "choices": ["b", "c"], "answer": "\u00b2"}', "none of its choices"),
+        ('{"question": "a", "choices": ["b", "c"], "answer": "' + "9" * 5000 + '"}', "line 1"),
     ],
-    ids=["empty", "cut", "beyond", "negative", "one", "number", "unanswered", "unasked", "list"],
+    ids=[
+        "empty",
+        "cut",
+        "beyond",
+        "negative",
+        "one",
+        "number",
+        "unanswered",
+        "unasked",
+        "list",
+        "sharp s",
+        "superscript",
+        "digits",
+    ],
 )
 def test_what_is_no_question_is_told_with_its_line(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "set.jsonl"
     file.write_text(text, "utf-8")
     with pytest.raises(UsageError, match=said):
+        read_questions(file)
+
+
+def test_more_questions_than_anybody_asks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.bench.plan.QUESTIONS_MAX", 2)
+    file = tmp_path / "set.jsonl"
+    file.write_text(f"{json.dumps(EXACT)}\n" * 3, "utf-8")
+    with pytest.raises(UsageError, match="more than 2 questions"):
         read_questions(file)
 
 

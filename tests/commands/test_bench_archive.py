@@ -96,6 +96,33 @@ def test_what_is_no_archive_or_was_changed_is_refused(machine: Machine, tmp_path
         "absent": (tmp_path / "absent.zip", "No such file"),
     }
     (tmp_path / "text.zip").write_text("no zip", "utf-8")
+    whole = file.read_bytes()
+    middle = whole.index(b"plan.json") + 40
+    (tmp_path / "torn.zip").write_bytes(whole[:middle] + bytes(60) + whole[middle + 60 :])
+    cases["torn"] = tmp_path / "torn.zip", "no archive of a benchmark"
+    end = whole.rindex(b"PK\5\6")
+    (tmp_path / "long.zip").write_bytes(whole[: end + 12] + b"\xff\xff\xff\x7f" + whole[end + 16 :])
+    cases["long"] = tmp_path / "long.zip", "its list of contents is longer than 4 MiB"
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("SHA256SUMS", b"")
+    cases["packed"] = tmp_path / "packed.zip", "SHA256SUMS is packed in another way"
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("SHA256SUMS", bytes(65 * 2**20))
+    cases["bomb"] = tmp_path / "bomb.zip", "SHA256SUMS is larger than 64 MiB"
+    with zipfile.ZipFile(file) as archive:
+        plan = json.loads(archive.read("plan.json"))
+    for name, changed, said in (
+        ("endless", {"repetitions": 10**9}, "more than 100000 measurements"),
+        ("tokens", {"tests": [{"type": "tokens", "n_prompt": 2**62}]}, "a whole number beyond 2^53"),
+        ("negative", {"tests": [{"type": "tokens", "n_gen": -5}]}, "a number of tokens that cannot be"),
+    ):
+        with_plan = {"plan.json": json.dumps({**plan, **changed}).encode()}
+        cases[name] = rewritten(file, tmp_path / f"{name}.zip", with_plan, digests=True), said
+    for name in ("/etc/passwd", "../a.gguf", "a\0.gguf", ""):
+        plan["settings"][0]["model"] |= {"path": name, "content": "x"}
+        with_plan = {"plan.json": json.dumps(plan).encode()}
+        path = rewritten(file, tmp_path / f"named-{len(cases)}.zip", with_plan, digests=True)
+        cases[name or "no name"] = path, "names no file of a model"
     for path, said in cases.values():
         ran = bench(machine, "--rerun", str(path))
         assert (ran.code, ran.stdout) == (2, ""), path

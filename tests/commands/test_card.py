@@ -15,7 +15,7 @@ from edgetop.bench.plan import TokenTest
 from edgetop.commands.command_line import given_flags, parser_of
 from edgetop.core.figures import BY_NAME, J_PER_TOKEN
 from edgetop.core.quantity import with_interval
-from edgetop.report.card import repeating
+from edgetop.report.card import FONT_PX, WIDTH_PX, repeating
 from edgetop.session.file_io import encode_file, load_file
 from edgetop.session.store import example_pair
 from edgetop.settings.resolve import engine_settings, resolve, sampling_settings
@@ -40,7 +40,9 @@ def rows_of(text: str) -> dict[str, str]:
 
 def test_markdown_has_the_figures_of_the_session_and_what_follows_from_them(machine: Machine) -> None:
     path = example_pair()[0]
-    rows = rows_of(machine.run("card", str(path)).stdout)
+    told = machine.run("card", str(path)).stdout
+    assert told.startswith("|  | SmolLM2-135M-Instruct Q4_1 on Virtual board")
+    rows = rows_of(told)
     summary = load_file(path).summary
     assert summary.energy is not None
     known, decoding = summary.energy.j_per_token, summary.energy.decode_j_per_token
@@ -51,7 +53,7 @@ def test_markdown_has_the_figures_of_the_session_and_what_follows_from_them(mach
     assert float(rows["tokens per second per watt"].split()[0]) == pytest.approx(1 / decoding.value, rel=0.01)
     assert rows["power measured"].startswith("module, power.jetson, grade B")
     assert rows["model"].startswith("SmolLM2-135M-Instruct Q4_1, ")
-    assert rows["settings"] == "1 threads, context 2048, KV f16/f16"
+    assert rows["settings"] == "1 thread, context 2048, KV f16/f16"
 
 
 def test_the_command_repeats_a_chat_or_a_test_of_a_benchmark(machine: Machine, tmp_path: Path) -> None:
@@ -121,6 +123,37 @@ def test_names_from_outside_are_text_in_every_form(machine: Machine, tmp_path: P
     texts = [element.text or "" for element in picture.iter() if element.tag.endswith("text")]
     assert any("a|b<script>&" in text for text in texts)
     assert not any("\x1b" in text for text in texts)
+
+
+def test_a_picture_is_as_wide_as_its_longest_line(machine: Machine, tmp_path: Path) -> None:
+    file = load_file(example_pair()[0])
+    name = "漢字" * 60
+    load = replace(file.loads[0], model=replace(file.loads[0].model, name=name))
+    path, drawn = tmp_path / "long.json", tmp_path / "card.svg"
+    path.write_bytes(b"".join(encode_file(replace(file, loads=(load,)))))
+    assert machine.run("card", str(path), "-o", str(drawn)).code == 0
+    picture = ElementTree.parse(drawn)  # noqa: S314 - drawn by ourselves
+    texts = [element for element in picture.iter() if element.tag.endswith("text")]
+    joined = "".join(element.text or "" for element in texts)
+    assert joined.count(name) == 2, "as title and as model, nothing is cut off"
+    for element in texts:
+        cells = sum(2 if character in name else 1 for character in element.text or "")
+        assert int(element.attrib["x"]) + cells * FONT_PX * 0.6 <= WIDTH_PX
+
+
+def test_a_name_as_long_as_a_book_makes_no_picture_as_long(machine: Machine, tmp_path: Path) -> None:
+    file = load_file(example_pair()[0])
+    load = replace(file.loads[0], model=replace(file.loads[0].model, name="x\uffff " * 50_000))
+    path, drawn = tmp_path / "book.json", tmp_path / "book.svg"
+    path.write_bytes(b"".join(encode_file(replace(file, loads=(load,)))))
+    assert machine.run("card", str(path), "-o", str(drawn)).code == 0
+    picture = ElementTree.parse(drawn)  # noqa: S314 - drawn by ourselves
+    assert float(picture.getroot().attrib["height"]) < 3000
+
+
+def test_a_card_can_be_written_to_a_device(machine: Machine) -> None:
+    told = machine.run("card", str(example_pair()[0]), "-o", "/dev/null")
+    assert told.code == 0, told.stderr
 
 
 def test_results_of_llama_bench_have_cards_too(machine: Machine) -> None:

@@ -347,7 +347,7 @@ def test_what_llama_cpp_refuses_exits_with_3_and_says_which_type_it_takes(check:
 def test_the_commands_run_and_verify_what_was_asked(check: Check) -> None:
     model = check.model()
     lines = check.run(
-        model, "--cache-type-k", "q8_0", "--ctx", "2k", "--slots", "4", "--flash-attn", "on"
+        model, "--cache-type-k", "q8_0", "--ctx", "2k", "--parallel", "4", "--flash-attn", "on"
     ).stdout.splitlines()
     commands = {line.split()[0]: line for line in lines[-2:]}
     assert f"llama-server -m {model} -c 8192 -t 4 -np 4 -ctk q8_0 -fa on" in commands["run"]
@@ -420,3 +420,35 @@ def test_experts_on_the_cpu_of_an_unknown_computer_are_predicted_within_the_band
     assert decode["high"] < 4 * decode["low"], "the card itself was never measured"
     whole = check.machine.run("check", check.model(), "--device", device)
     assert "What stays in the computer's memory" not in whole.stdout
+
+
+def test_one_flag_keeps_the_experts_of_every_layer_on_the_cpu(check: Check) -> None:
+    at_the_table(check)
+    check.monkeypatch.setattr("edgetop.commands.check.read_facts", lambda _: LISTED["Qwen3-30B-A3B"].facts("Q4_K_M"))
+    ran = {
+        flags: check.machine.run("check", check.model(), "--device", "rtx-3090", *flags, "--json").json()[0]
+        for flags in ((), ("--cpu-moe",), ("--n-cpu-moe", "512"))
+    }
+    one, counted, whole = ran["--cpu-moe",], ran["--n-cpu-moe", "512"], ran[()]
+    assert one["memory"] == counted["memory"]
+    assert one["memory"]["gpu_bytes"] < 0.2 * whole["memory"]["gpu_bytes"]
+    assert "--cpu-moe" in one["server_command"]
+
+
+def test_a_prediction_by_the_table_says_what_ollama_makes_of_it(check: Check) -> None:
+    at_the_table(check)
+    model = check.model()
+    for device in ("pi5", "orin-nano-super"):
+        found = check.machine.run("check", model, "--device", device, "--json").json()[0]
+        ollama, decode = found["ollama"], found["speed"]["decode_tokens_per_s"]
+        assert ollama["decode_tokens_per_s"]["value"] < decode["value"]
+        assert ollama["decode_j_per_token"]["value"] > found["energy"]["decode_j_per_token"]["value"]
+    assert "in Ollama, by published rows: " in check.machine.run("check", model, "--device", "pi5").stdout
+
+
+def test_a_layer_for_further_tokens_takes_memory_when_it_is_asked_for(check: Check) -> None:
+    model = str(write_model(check.folder / "ahead.gguf", "deepseek2-ahead"))
+    plain, asked = (check.run(model, *flags, "--json").json()[0] for flags in ((), ("--mtp",)))
+    assert asked["memory"]["beside_bytes"] == asked["draft"]["more_bytes"] > plain["memory"]["beside_bytes"] == 0
+    assert asked["server_command"][-2:] == ["--spec-type", "draft-mtp"]
+    assert "this file has no layer for further tokens: --mtp does nothing" in check.run(check.model(), "--mtp").stdout

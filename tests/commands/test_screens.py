@@ -15,6 +15,7 @@ from edgetop.settings.resolve import resolve
         (True, "xterm", "true", False),
         (True, "dumb", None, False),
         (True, None, None, False),
+        (True, "", None, False),
         (False, "xterm", None, False),
     ],
 )

@@ -22,6 +22,7 @@ from edgetop.core.text import MARKS_MAX, literal, one_line
         ),
         ("\ufeffx\u200by\xadz", "<U+FEFF>x<U+200B>y<U+00AD>z", "<U+FEFF>x<U+200B>y<U+00AD>z"),
         ("\U000e0041\U000e007f", "<U+E0041><U+E007F>", "<U+E0041><U+E007F>"),
+        ("\ufffe\uffff", "<U+FFFE><U+FFFF>", "<U+FFFE><U+FFFF>"),
         ("\ud800x", "\ufffdx", "?x"),
         ("one\r\ntwo\rthree", "one\ntwo␍three", "one\ntwo^Mthree"),
         ("a\u200d\u200db", "a<U+200D><U+200D>b", "a<U+200D><U+200D>b"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from edgetop.commands.verbs import VERBS
+from edgetop.inference.server.address import ServerChoice, key_of
+from edgetop.settings.options import OPTIONS
 from tests.support.gguf_files import small_gguf
 from tests.support.isolated_home import DEADLINE_S, Shell
 from tests.support.requirements import need_program
@@ -170,9 +173,15 @@ def test_an_ill_formed_proxy_is_two_lines(shell: Shell, proxy: str) -> None:
 
 
 def test_a_variable_that_is_set_and_empty_is_unset(shell: Shell) -> None:
-    empty = {f"EDGETOP_{name.upper()}": "" for name in ("ctx", "threads", "temp", "config", "theme", "power", "record")}
+    needed = {"EDGETOP_ENGINE", "EDGETOP_DATA_DIR"}
+    empty = {option.env: "" for option in OPTIONS if option.env not in needed}
+    empty |= dict.fromkeys(("EDGETOP_SERVER_KEY", "EDGETOP_CACHE_DIR", "TERM", "COLUMNS", "LINES", "NO_COLOR"), "")
+    empty |= dict.fromkeys(("http_proxy", "https_proxy", "HF_HOME", "XDG_CACHE_HOME", "TMPDIR", "LC_ALL"), "")
     assert shell.run("run", "-q", "-p", "x", environment=empty).stdout == "Paris.\n"
     assert len(shell.sessions()) == 1
+    chosen = shell.run("config", "--json", environment={**empty, **dict.fromkeys(needed, "")}).json()
+    assert {each["origin"] for each in chosen["settings"].values()} == {"default"}
+    assert not chosen.get("problems")
 
 
 @pytest.mark.parametrize(
@@ -198,6 +207,31 @@ def test_a_byte_order_mark_is_no_part_of_the_first_setting(shell: Shell) -> None
     assert shell.run("config", "--config", "c.toml", "--json").json()["settings"]["ctx"]["value"] == 256
     assert shell.run("config", "--config", "c.toml", "set", "threads", "2").code == 0
     assert shell.run("config", "--config", "c.toml", "--json").json()["settings"]["ctx"]["value"] == 256
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_part_of_a_text(shell: Shell, encoding: str) -> None:
+    for name, text in (("question.txt", "Größe?"), ("key", "secret")):
+        (shell.folder / name).write_bytes(text.encode(encoding))
+    ran = shell.run("run", "--json", "-f", "question.txt")
+    assert [turn["prompt"] for turn in ran.json()["turns"]] == ["Größe?"]
+    assert key_of(ServerChoice(url="http://127.0.0.1:9", key_file=str(shell.folder / "key")), None) == "secret"
+    (session,) = shell.sessions()
+    session.write_bytes(session.read_text("utf-8").encode("utf-8-sig"))
+    assert shell.run("sessions", "show", "1", "--json").json()["turns"]
+    assert shell.run("sessions", "validate", "1").code == 0
+
+
+def test_a_log_holds_nobody_up(shell: Shell) -> None:
+    os.mkfifo(shell.folder / "pipe")
+    ran = shell.run("run", "-p", "x", "--log", "pipe")
+    assert (ran.code, len(ran.stderr.splitlines())) == (2, 2)
+    reader = os.open(shell.folder / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    try:
+        assert shell.run("run", "-q", "-v", "-p", "x", "--log", "pipe").stdout == "Paris.\n"
+    finally:
+        os.close(reader)
 
 
 def test_times_are_local_with_their_zone(shell: Shell) -> None:

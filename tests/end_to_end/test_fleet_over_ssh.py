@@ -140,6 +140,34 @@ def test_a_host_whose_key_is_not_known_is_not_connected_to(fleet: Fleet) -> None
     assert "Accepted" not in log
 
 
+def test_a_host_whose_key_has_changed_is_not_called_a_new_one(fleet: Fleet) -> None:
+    known, other = fleet.folder / "pi1/known_hosts", fleet.folder / "pi2/host_key.pub"
+    where, kind, _ = known.read_text().split()
+    known.write_text(f"{where} {kind} {other.read_text().split()[1]}\n")
+    fleet.watch("pi1", "--seconds", "0")
+    assert fleet.process is not None
+    fleet.process.wait(90)
+    assert fleet.now()["pi1"]["missing"] == {
+        "reason": "its key is another one than known", "hint": "find out why: ssh pi1",
+    }  # fmt: skip
+    assert "Accepted" not in (fleet.folder / "pi1/sshd.log").read_text()
+
+
+def test_a_host_comes_back_and_its_name_is_hashed(fleet: Fleet) -> None:
+    known = fleet.folder / "pi1/known_hosts"
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", known], check=True, capture_output=True)
+    assert known.read_text().startswith("|1|")
+    fleet.watch("pi1")
+    eventually(lambda: fleet.states() == {"pi1": "answers"}, "it answers", told=fleet.told)
+    fleet.servers["pi1"].hang_up()
+    eventually(lambda: fleet.states() == {"pi1": "gone"}, "it is gone", told=fleet.told)
+    fleet.servers["pi1"].start()
+    eventually(lambda: fleet.states() == {"pi1": "answers"}, "it is back", told=fleet.told)
+    fleet.end()
+    kinds = [event.kind for event in fleet.home.only_session().events]
+    assert [kind for kind in kinds if kind.startswith("host_")] == ["host_answers", "host_gone", "host_answers"]
+
+
 def test_what_is_no_host_is_told_at_once(fleet: Fleet) -> None:
     told = fleet.home.run("watch", "--seconds", "0", "--", "-oProxyCommand=touch x")
     assert told.returncode == 2, told.stdout
@@ -221,5 +249,8 @@ def test_a_port_comes_through_a_shared_connection_and_is_closed_with_the_shell(
         assert (shared.logins(), shared.ssh("-O", "check", "pi1")) == (1, 0)
         # The same place can be had again: the forwarding was taken back, too.
         shell.open("")
+        assert shell.reach("127.0.0.1", port) == path
+        # Another address there with a server at the same port has a place of its own.
+        assert shell.reach("localhost", port) != path
         assert shell.reach("127.0.0.1", port) == path
         shell.close()

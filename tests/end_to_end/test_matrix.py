@@ -1,7 +1,8 @@
 """Locales, kinds of terminal, and ways to be started, against each other: start, one prompt, quit.
 
-Every pair of a locale and a TERM is tried, each on one of the three ways in turn, and every way with every locale and
-every TERM. The locales are compiled into the test's own folder (localedef and its sources, of the package locales).
+Every way meets every locale here, and a terminal every TERM; `make terminals` tries each with each other
+(EDGETOP_WHOLE_MATRIX=1). The locales are compiled into the test's own folder (localedef and its sources, of the package
+locales).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import subprocess
 import termios
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -25,17 +27,18 @@ LOCALES = {"C": "", "C.UTF-8": "", "tr_TR": "UTF-8", "de_DE": "ISO-8859-1", "ja_
 
 TERMS = ("xterm", "xterm-256color", "screen", "tmux-direct", "linux", "vt100", "unknown")
 WAYS = ("terminal", "no terminal", "ssh")
-ANSWER = "Größe: 12 µm, ıİ, 日本."
+QUESTION, ANSWER = "Größe?", "Größe: 12 µm, ıİ, 日本."
 _F10 = "\x1b[21~"
 
 
 def cases() -> list[tuple[str, str, str]]:
-    """Every locale with every TERM, and the ways in turn."""
-    return [
-        (locale, term, WAYS[(at_locale + at_term) % len(WAYS)])
-        for at_locale, locale in enumerate(LOCALES)
-        for at_term, term in enumerate(TERMS)
-    ]
+    """Locale, TERM and way: all of them, or each TERM on a terminal and each locale on each way."""
+    if os.environ.get("EDGETOP_WHOLE_MATRIX"):
+        return list(product(LOCALES, TERMS, WAYS))
+    names = list(LOCALES)
+    seen = [(names[at % len(names)], term, "terminal") for at, term in enumerate(TERMS)]
+    read = [(name, TERMS[at + shift], way) for shift, way in enumerate(WAYS[1:], 1) for at, name in enumerate(names)]
+    return seen + read
 
 
 @pytest.fixture(scope="session")
@@ -61,10 +64,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     server.close()
 
 
-def test_every_way_meets_every_locale_and_every_term() -> None:
+def test_every_way_meets_every_locale_and_a_terminal_every_term() -> None:
     tried = cases()
-    assert {(way, locale) for locale, _, way in tried} == {(way, locale) for way in WAYS for locale in LOCALES}
-    assert {(way, term) for _, term, way in tried} == {(way, term) for way in WAYS for term in TERMS}
+    assert {(way, locale) for locale, _, way in tried} == set(product(WAYS, LOCALES))
+    assert {term for _, term, way in tried if way == "terminal"} == set(TERMS)
 
 
 @pytest.mark.parametrize(("locale", "term", "way"), cases())
@@ -80,31 +83,77 @@ def test_it_starts_answers_and_quits(  # noqa: PLR0917 - fixtures
     if LOCALES[locale] and not (locales / locale).exists():
         raise NotInstalledError(f"the sources of the locale {locale} are missing: install locales")
     command = home.scripted(Reply(text=ANSWER))
-    home.environment.update({"LC_ALL": locale, "LOCPATH": str(locales), "TERM": term})
+    home.environment.update({"LANG": locale, "LOCPATH": str(locales), "TERM": term})
     if way == "terminal":
-        on_a_terminal(open_terminal(command))
+        on_a_terminal(open_terminal(command), LOCALES[locale])
     else:
-        words = [*command, "-p", "Size"]
+        words = [*command, "-p", "Size?"]
         if way == "ssh":
             words = request.getfixturevalue("server").command(words, home.environment)
-        ran = subprocess.run(
-            words, env={**home.environment, "PATH": os.environ["PATH"]}, cwd=home.folder, stdin=subprocess.DEVNULL,
-            capture_output=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert ran.returncode == 0, ran.stderr
-        assert b"\x1b" not in ran.stdout + ran.stderr
-        assert b"Traceback" not in ran.stderr
-        assert b"12 " in ran.stdout
-        if locale in {"C", "C.UTF-8"}:
-            assert ran.stdout.decode("utf-8") == f"{ANSWER}\n"
+        check_streams(without_a_terminal(words, home, stays_open=way == "ssh"), locale)
+    (turn,) = home.only_session().turns
+    assert turn.prompt == (QUESTION if way == "terminal" else "Size?")
+    assert reply_of(turn) == ANSWER
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"TERM": ""}, {"LANG": "xx_XX.UTF-8", "LC_ALL": ""}],
+    ids=["empty TERM", "locale that is not installed"],
+)
+def test_what_is_empty_or_not_installed_changes_nothing(
+    said: dict[str, str], home: IsolatedHome, open_terminal: Callable[[Sequence[str]], RecordedTerminal]
+) -> None:
+    command = home.scripted(Reply(text=ANSWER))
+    home.environment.update(said)
+    terminal = open_terminal(command)
+    if said.get("TERM") == "":
+        terminal.sees("you>")
+        terminal.type("What size?")
+        terminal.sees(r"12 [\s\S]*tok/s[\s\S]*you>")
+        terminal.press("\x04")
+        assert terminal.exit_code() == 0
+        assert b"\x1b" not in terminal.written
+    else:
+        on_a_terminal(terminal)
     (turn,) = home.only_session().turns
     assert reply_of(turn) == ANSWER
 
 
-def on_a_terminal(terminal: RecordedTerminal) -> None:
+def without_a_terminal(
+    words: Sequence[str], home: IsolatedHome, *, stays_open: bool
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command; its standard input is empty, or stays open as that of `ssh host command` in a shell does."""
+    reader, writer = os.pipe()
+    try:
+        if not stays_open:
+            os.close(writer)
+        return subprocess.run(
+            words, env={**home.environment, "PATH": os.environ["PATH"]}, cwd=home.folder, stdin=reader,
+            capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(reader)
+        if stays_open:
+            os.close(writer)
+
+
+def check_streams(ran: subprocess.CompletedProcess[bytes], locale: str) -> None:
+    assert ran.returncode == 0, ran.stderr
+    assert b"\x1b" not in ran.stdout + ran.stderr
+    assert b"Traceback" not in ran.stderr
+    assert b"12 " in ran.stdout
+    if locale in {"C", "C.UTF-8", "tr_TR"}:
+        assert ran.stdout.decode("utf-8") == f"{ANSWER}\n"
+    else:
+        written = ANSWER.encode({"de_DE": "iso8859-1", "ja_JP": "euc_jp"}[locale], "backslashreplace")
+        assert ran.stdout == written + b"\n"
+
+
+def on_a_terminal(terminal: RecordedTerminal, encoding: str = "") -> None:
     before = termios.tcgetattr(terminal.fd)
     terminal.sees("loaded in")
-    terminal.type("What size?")
+    os.write(terminal.fd, f"{QUESTION}\r".encode(encoding or "utf-8"))
     terminal.sees(r"12 [\s\S]*tok/s")
     terminal.press(_F10)
     assert terminal.exit_code() == 0

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufArray, GgufError, GgufHeader, Value, read_header
 from edgetop.fit.model_facts import ARCHITECTURES as KNOWN
-from edgetop.fit.model_facts import ModelFacts, facts_of, in_time, read_facts
+from edgetop.fit.model_facts import ModelFacts, facts_of, read_facts
 from edgetop.inference.llama.library import engines
+from edgetop.io.model_file import in_time
 from tests.fit.llama_verdict import llama_verdicts
 from tests.support.gguf_architectures import ARCHITECTURES, N_EMBD, N_VOCAB, Setting, deepseek2, llama
 from tests.support.gguf_files import TEMPLATE, all_metadata, file_bytes, model_bytes, write_model

@@ -11,9 +11,10 @@ from msgspec.structs import replace
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess
-from edgetop.fit.model_facts import MIXES, ModelFacts, in_time, read_facts, requantized
+from edgetop.fit.model_facts import MIXES, ModelFacts, read_facts, requantized
 from edgetop.fit.suggestions import GAIN_MIN, Candidate, Choices, ModelAssessments, Suggestion, suggest
 from edgetop.fit.wording import suggestion_lines
+from edgetop.io.model_file import in_time
 from tests.support.example_machine import GIB, MACHINE, by_hand, figure, llama_facts, place_of, without_speed
 from tests.support.gguf_files import write_model
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -11,6 +12,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,7 +22,17 @@ import pytest
 from edgetop.core.errors import EdgetopError
 from edgetop.io.relay import HEAD_BYTES_MAX, Body, FramingError, Head, Relay, Upstream
 from tests.support.eventually import eventually
-from tests.support.loopback_server import LoopbackServer, Step, chunk, document, head, loopback_server, reset, stream
+from tests.support.loopback_server import (
+    LoopbackServer,
+    Step,
+    chunk,
+    document,
+    head,
+    loopback_server,
+    reset,
+    stream,
+    without_end,
+)
 from tests.support.requirements import need_program
 
 
@@ -54,7 +67,7 @@ def exchanged(port: int, data: bytes) -> bytes:
     return received
 
 
-def post(path: str, body: bytes, *, headers: str = "", host: str = "somewhere:1") -> bytes:
+def post(path: str, body: bytes, *, headers: str = "", host: str = "localhost:1") -> bytes:
     return (
         f"POST {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     ).encode() + body
@@ -158,6 +171,13 @@ HOSTILE = {
     "hidden chunks": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked, x\r\n\r\nabc",
     "negative": b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
     "superscript": "POST / HTTP/1.1\r\nContent-Length: ²\r\n\r\n".encode("latin-1"),
+    "a blank before the colon": b"POST / HTTP/1.1\r\nContent-Length : 3\r\n\r\nabc",
+    "a blank of another kind": b"POST / HTTP/1.1\r\nContent-Length: 3\xa0\r\n\r\nabc",
+    "chunks twice": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunks and more": b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "chunks of 1.0": b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "another version": b"GET / HTTP/2.0\r\n\r\n",
+    "no version": b"GET /\r\nHost: x\r\n\r\n",
     "a bare line feed": b"GET / HTTP/1.1\r\nX: y\nContent-Length: 5\r\n\r\n",
     "a folded line": b"GET / HTTP/1.1\r\nX: y\r\n z\r\n\r\n",
     "an endless head": b"GET / HTTP/1.1\r\nX: " + b"y" * (3 * HEAD_BYTES_MAX),
@@ -206,6 +226,219 @@ def test_the_end_of_the_relay_leaves_nobody_waiting(server: LoopbackServer) -> N
     assert relay.seen[-1].exchange.outcome == "proxy ended"
 
 
+@contextmanager
+def lasting_server() -> Iterator[tuple[str, list[tuple[int, str, bytes]]]]:
+    """A server that keeps its connections: its address, and the requests with the port of their connection."""
+    asked: list[tuple[int, str, bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            asked.append((self.client_address[1], self.path, body))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST  # noqa: N815 - as the base has it
+
+        def log_message(self, *_args: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_connection_is_used_again_on_both_sides() -> None:
+    with lasting_server() as (url, asked), relay_to(url) as relay:
+        client = HTTPConnection("127.0.0.1", relay.port, timeout=30)
+        for number in range(5):
+            client.request("POST", "/api/chat", b"%d" % number)
+            assert client.getresponse().read() == b"%d" % number
+        client.close()
+        assert len({port for port, _, _ in asked}) == 1
+        eventually(lambda: len(outcomes(relay)) == 5, "all are told of")
+        assert set(outcomes(relay)) == {"complete"}
+
+
+def outcomes(relay: Relay) -> list[str | None]:
+    return [each.exchange.outcome for each in relay.seen if not each.data and each.t_us == each.exchange.end_us]
+
+
+def test_requests_one_behind_the_other_are_answered_one_after_the_other() -> None:
+    once = b"POST /1 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+    bare = b"GET /2 HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = post("/3", b"xyz")
+    with lasting_server() as (url, asked), relay_to(url) as relay:
+        direct = exchanged(int(url.rpartition(":")[2]), once + bare + last)
+        through = exchanged(relay.port, once + bare + last)
+        assert [without_date(each) for each in (direct, through)] == [without_date(direct)] * 2
+        assert [path for _, path, _ in asked] == ["/1", "/2", "/3"] * 2
+        # As a pipe into nc has it: the client's side is ended before the first answer.
+        with socket.create_connection(("127.0.0.1", relay.port), timeout=30) as client:
+            client.sendall(once + bare + last)
+            client.shutdown(socket.SHUT_WR)
+            assert without_date(client.makefile("rb").read()) == without_date(direct)
+        eventually(lambda: outcomes(relay) == ["complete"] * 6, "all are told of", told=lambda: str(outcomes(relay)))
+
+
+def without_date(answer: bytes) -> bytes:
+    return re.sub(rb"Date: [^\r]*\r\n", b"", answer)
+
+
+CHUNKED = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"zz\r\nabc", b"3\nabc\r\n0\r\n\r\n", b"3\r\nabcd\r\n", b"3 \r\nabc\r\n", b"-3\r\nabc", b"3;" + b"x" * 70_000],
+    ids=["no size", "bare line feed", "too long", "blank", "negative", "endless line"],
+)
+def test_a_body_that_goes_wrong_is_told_and_hangs_nobody(server: LoopbackServer, body: bytes) -> None:
+    server.answers["POST /api/chat"] = [server.hang]
+    with relay_to(server.url) as relay:
+        assert exchanged(relay.port, CHUNKED + body).startswith(b"HTTP/1.1 400")
+        eventually(lambda: outcomes(relay), "it is over")
+        assert outcomes(relay) == ["refused"]
+    assert server.hung_up.wait(30)
+
+
+def test_whoever_does_not_go_on_is_left(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.io.relay.STALLED_S", 0.3)
+    monkeypatch.setattr("edgetop.io.relay.HEAD_S", 0.3)
+    server.answers["POST /api/chat"] = [server.hang]
+    with relay_to(server.url) as relay:
+        assert exchanged(relay.port, b"") == b""
+        assert exchanged(relay.port, b"POST / HTTP/1.1\r\nHost: ") == b""
+        for begun in (b"POST /x HTTP/1.1\r\nContent-Length: 9\r\n\r\nab", CHUNKED + b"9\r\nab", CHUNKED + b"9"):
+            assert exchanged(relay.port, begun).startswith(b"HTTP/1.1 408")
+        # Whoever has ended its side, and hears nothing, is taken for gone.
+        with socket.create_connection(("127.0.0.1", relay.port), timeout=30) as client:
+            client.sendall(post("/api/chat", b"{}"))
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(1) == b""
+
+
+def test_a_client_that_takes_nothing_is_left(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.io.relay.STALLED_S", 0.3)
+    server.answers["POST /api/chat"] = [head(), without_end(b"x" * 65536), server.hang]
+    with relay_to(server.url) as relay, socket.create_connection(("127.0.0.1", relay.port), timeout=30) as client:
+        client.sendall(post("/api/chat", b"{}"))
+        eventually(lambda: outcomes(relay), "it is left")
+        assert outcomes(relay) == ["client left"]
+        with suppress(ConnectionResetError):
+            while client.recv(2**20):
+                pass
+
+
+def test_a_client_that_breaks_off_within_its_request_is_no_ghost(server: LoopbackServer) -> None:
+    with relay_to(server.url) as relay:
+        with socket.create_connection(("127.0.0.1", relay.port), timeout=30) as client:
+            client.sendall(b"POST /api/chat HTTP/1.1\r\nContent-Length: 900000\r\n\r\nab")
+            eventually(lambda: relay.seen, "it has begun")
+            reset(client)
+        eventually(lambda: outcomes(relay), "it is over")
+        assert outcomes(relay) == ["client left"]
+
+
+def test_those_who_ask_nothing_make_room(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.io.relay.CONNECTIONS_MAX", 3)
+    server.answers["POST /api/chat"] = document({})
+    with relay_to(server.url) as relay, ExitStack() as idle:
+        first = idle.enter_context(socket.create_connection(("127.0.0.1", relay.port), timeout=30))
+        for begun in (b"", b"POST / HTTP"):
+            each = idle.enter_context(socket.create_connection(("127.0.0.1", relay.port), timeout=30))
+            each.sendall(begun)
+        eventually(lambda: len(relay.idle) == 3, "they are there")
+        assert exchanged(relay.port, post("/api/chat", b"{}")).startswith(b"HTTP/1.1 200")
+        with suppress(ConnectionResetError):
+            assert first.recv(1) == b""
+
+
+def test_what_is_no_http_any_more_goes_both_ways(server: LoopbackServer) -> None:
+    def echo(connection: socket.socket) -> None:
+        while data := connection.recv(100):
+            connection.sendall(data[::-1])
+
+    server.answers["GET /live"] = [
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
+        echo,
+    ]
+    asked = b"GET /live HTTP/1.1\r\nHost: localhost\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"
+    with relay_to(server.url) as relay, socket.create_connection(("127.0.0.1", relay.port), timeout=30) as client:
+        client.sendall(asked)
+        answer = client.makefile("rb")
+        assert answer.readline().startswith(b"HTTP/1.1 101")
+        while answer.readline().strip():
+            pass
+        for said in (b"abc", b"\x00\xff\x01"):
+            client.sendall(said)
+            assert answer.read(3) == said[::-1]
+        client.shutdown(socket.SHUT_WR)
+        assert answer.read() == b""
+
+
+def test_a_body_that_waits_to_be_asked_for() -> None:
+    go_on = b"HTTP/1.1 100 Continue\r\n\r\n"
+    with lasting_server() as (url, _), relay_to(url) as relay:
+        with socket.create_connection(("127.0.0.1", relay.port), timeout=30) as client:
+            client.sendall(post("/api/chat", b"abc", headers="Expect: 100-continue\r\n").removesuffix(b"abc"))
+            answer = client.makefile("rb")
+            assert answer.read(len(go_on)) == go_on
+            client.sendall(b"abc")
+            assert answer.read().endswith(b"\r\n\r\nabc")
+        eventually(lambda: outcomes(relay) == ["complete"], "it is over")
+
+
+def test_an_answer_before_the_end_of_a_request_is_not_lost(server: LoopbackServer) -> None:
+    def early(connection: socket.socket) -> None:
+        connection.sendall(head("413 Content Too Large", Content_Length="2") + b"{}")
+
+    asked = b"POST /api/chat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    server.answers["POST /api/chat"] = [early, server.hang]
+    with relay_to(server.url) as relay:
+        got = exchanged(relay.port, asked + b"3\r\nabc\r\n")
+    assert got == head("413 Content Too Large", Content_Length="2") + b"{}"
+
+
+def test_a_client_of_http_1_0(server: LoopbackServer) -> None:
+    server.answers["POST /api/chat"] = [head(), b"{}"]
+    asked = b"POST /api/chat HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}"
+    with relay_to(server.url) as relay:
+        assert exchanged(relay.port, asked) == head() + b"{}"
+        assert server.requests[0].headers == {"content-length": "2"}
+
+
+@pytest.mark.parametrize(
+    ("host", "is_ours"),
+    [
+        ("127.0.0.1:8090", True),
+        ("localhost", True),
+        ("[::1]:8090", True),
+        ("a.localhost:1", True),
+        pytest.param(socket.gethostname(), True, id="this machine"),
+        ("evil.example:8090", False),
+        ("127.0.0.1.evil.example", False),
+        ("[::1", False),
+    ],
+)
+def test_a_name_that_a_page_of_the_web_gave_this_machine_is_the_servers_to_judge(
+    server: LoopbackServer, host: str, *, is_ours: bool
+) -> None:
+    with relay_to(server.url) as relay:
+        exchanged(relay.port, post("/api/chat", b"{}", host=host))
+    assert server.requests[0].headers["host"] == (server.url.removeprefix("http://") if is_ours else host)
+
+
 def test_a_hundred_clients_at_once(server: LoopbackServer) -> None:
     together = threading.Barrier(100)
 
@@ -225,13 +458,16 @@ def test_a_hundred_clients_at_once(server: LoopbackServer) -> None:
 
 def test_one_connection_too_many_is_told_so(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgetop.io.relay.CONNECTIONS_MAX", 3)
+    server.answers["POST /api/generate"] = [server.hang]
     server.answers["POST /api/chat"] = document({})
-    with relay_to(server.url) as relay, ExitStack() as idle:
+    asked = post("/api/chat", b"{}")
+    with relay_to(server.url) as relay, ExitStack() as busy:
         for _ in range(3):
-            idle.enter_context(socket.create_connection(("127.0.0.1", relay.port), timeout=30))
-        assert exchanged(relay.port, b"").startswith(b"HTTP/1.1 503")
-        idle.close()
-        asked = post("/api/chat", b"{}")
+            each = busy.enter_context(socket.create_connection(("127.0.0.1", relay.port), timeout=30))
+            each.sendall(post("/api/generate", b"{}"))
+        eventually(lambda: len(server.requests) == 3, "they have asked")
+        assert exchanged(relay.port, asked).startswith(b"HTTP/1.1 503")
+        busy.close()
         eventually(lambda: exchanged(relay.port, asked).startswith(b"HTTP/1.1 200"), "there is room again")
 
 
@@ -259,4 +495,9 @@ def test_chunks_are_followed_wherever_they_are_cut() -> None:
         assert (content, behind, body.ended) == (b"abcd0123456789", b"REST", True)
     with pytest.raises(FramingError):
         Body(None, chunked=True).feed(b"3\r\nabcd\r\n")
+    with pytest.raises(FramingError):
+        Body(None, chunked=True).feed(b"0\r\n" + b"x: y\r\n" * HEAD_BYTES_MAX)
+    # A step for each chunk, not one for each byte behind it.
+    pieces, _ = Body(None, chunked=True).feed(b"1\r\na\r\n" * 200_000)
+    assert len(pieces) == 200_000
     assert Head.parse(b"GET /a b HTTP/1.1\r\nX: 1\r\nx: 2\r\n\r\n").get("x") == "2"

@@ -9,10 +9,11 @@ from msgspec.structs import replace
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import UsageError
 from edgetop.core.quantity import Interval, exact
-from edgetop.core.records import Sampled, SourceAdded
-from edgetop.core.sources import Channel, SourceInfo
+from edgetop.core.records import Sampled, SessionKind, SourceAdded
+from edgetop.core.sources import Channel, SourceInfo, Unavailable
 from edgetop.inference.scripted import Reply
-from edgetop.live.alerts import Alerts, parse_alert, value_at
+from edgetop.live.alerts import Alerts, figure_names, parse_alert, value_at
+from edgetop.live.fleet import HostReading, HostRow, channel_values, source_of
 from edgetop.session.session import Session
 from edgetop.settings.option import alert
 from tests.support.eventually import eventually
@@ -26,10 +27,10 @@ THERMAL = SourceInfo(
 )
 
 
-def heated(*celsius: float | None) -> Session:
+def heated(*celsius: float | None, kind: SessionKind = "watch") -> Session:
     """A watch whose processor was read once a second."""
     session = Session()
-    session.apply(replace(STARTED, kind="watch"))
+    session.apply(replace(STARTED, kind=kind))
     session.apply(SourceAdded(source=THERMAL))
     for second, value in enumerate(celsius):
         stamp = START_US + second * US_PER_S
@@ -49,7 +50,16 @@ def states(text: str, *celsius: float | None) -> list[tuple[int, str]]:
 
 
 def test_it_is_raised_once_and_is_over_once() -> None:
-    assert states("temperature_cpu_c > 80", 79, 81, 82, 80, 81) == [(1, "raised"), (3, "over"), (4, "raised")]
+    assert states("temperature_cpu_c > 80", 79, 81, 82, *[80] * 11, 81) == [(1, "raised"), (13, "over"), (14, "raised")]
+
+
+def test_what_goes_to_and_fro_across_its_limit_is_one_alert() -> None:
+    assert states("temperature_cpu_c > 80", *[81, 79] * 10, *[79] * 10) == [(0, "raised"), (29, "over")]
+    assert states("temperature.cpu > 80 for 12s", *[81] * 13, *[79] * 13) == [(12, "raised"), (25, "over")]
+    # What cannot be read is not known to be over.
+    assert states("temperature.cpu > 80", 81, *[79] * 9, None, *[79] * 11) == [
+        (0, "raised"), (10, "not_known"), (21, "over"),
+    ]  # fmt: skip
 
 
 def test_for_counts_from_the_first_look_beyond_the_limit_on() -> None:
@@ -57,8 +67,8 @@ def test_for_counts_from_the_first_look_beyond_the_limit_on() -> None:
 
 
 def test_what_cannot_be_read_crosses_nothing_and_ends_no_alert() -> None:
-    assert states("temperature.cpu > 80", None, 81, None, 81, 70) == [
-        (0, "not_known"), (1, "raised"), (2, "not_known"), (4, "over"),
+    assert states("temperature.cpu > 80", None, 81, None, 81, *[70] * 11) == [
+        (0, "not_known"), (1, "raised"), (2, "not_known"), (14, "over"),
     ]  # fmt: skip
     assert states("temperature.cpu > 80 for 2s", 81, 81, None, 81, 81) == [(2, "not_known")]
 
@@ -113,6 +123,57 @@ def test_a_command_is_told_in_its_environment_and_its_failure_is_said() -> None:
     )
     eventually(lambda: (list(alerts.look(session, 0, told.append)), len(told) > 1)[1], "the command ends")
     assert told == ["temperature.cpu > 80: 90.00", "--alert-run: the command ended with 7"]
+
+
+def interval(value: float, half: float) -> Interval:
+    return Interval(value=value, low=value - half, high=value + half, u_systematic=half / 2, u_random=0.0)
+
+
+def several(*rows: HostRow) -> Session:
+    """A watch of several hosts, each of which was read once."""
+    session = Session()
+    session.apply(replace(STARTED, kind="watch"))
+    for each in rows:
+        session.apply(SourceAdded(source=source_of(each.host)))
+        values, reasons = channel_values(each)
+        session.apply(Sampled(source=f"host.{each.host}", t_us=START_US, values=values, reasons=reasons))
+    return session
+
+
+def test_of_several_hosts_a_limit_is_that_of_each() -> None:
+    hot = HostReading(temperature_cpu_c=85.0, j_per_token=interval(2.0, 0.1), power_w=7.0)
+    unsure = HostReading(temperature_cpu_c=60.0, j_per_token=interval(1.6, 0.2))
+    session = several(
+        HostRow(host="pi.1", state="answers", since=0.0, reading=hot),
+        HostRow(host="me@pi2", state="answers", since=0.0, reading=unsure),
+        HostRow(host="pi3", state="gone", since=0.0, missing=Unavailable("it does not answer")),
+    )
+
+    def raised(limit: str) -> list[str]:
+        told: list[str] = []
+        return [
+            str(event.data["alert"]).partition(":")[0]
+            for event in Alerts([limit], "watch").look(session, 0, told.append)
+            if event.kind == "alert_raised"
+        ]
+
+    for limit in ("temperature_cpu_c > 80", "temperature.cpu > 80", "energy.j_per_token > 1.5", "power_w > 5"):
+        assert raised(limit) == ["pi.1"], limit
+    assert raised("up < 1") == ["pi3"]
+    assert raised("memory_used_bytes > 0") == []
+    assert raised("host.me@pi2.temperature_cpu > 50") == ["host.me@pi2.temperature_cpu > 50"]
+    for name in ("energy.net_j", "host.pi9.power", "servers.requests_running", "temperature_gpu_c"):
+        with pytest.raises(UsageError):
+            raised(f"{name} > 1")
+
+
+def test_every_figure_of_a_watch_and_of_a_session_has_a_value_or_a_reason() -> None:
+    kinds: tuple[SessionKind, ...] = ("watch", "chat")
+    for kind in kinds:
+        session = heated(50, kind=kind)
+        for name in figure_names(kind):
+            value = value_at(session, name, 0)
+            assert value.reason if isinstance(value, Unavailable) else isinstance(value, Interval), name
 
 
 @pytest.fixture

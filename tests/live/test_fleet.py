@@ -10,13 +10,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from edgetop.commands.completion import candidates
 from edgetop.core.errors import UsageError
 from edgetop.core.quantity import Interval
 from edgetop.core.records import Sampled, SourceAdded
 from edgetop.core.sources import Unavailable
-from edgetop.io.ssh import Shell, configured_hosts
+from edgetop.io.ssh import TOO_MUCH, Shell, SshError, configured_hosts
 from edgetop.live.fleet import (
     CHANNELS,
     HEADINGS,
@@ -28,12 +29,15 @@ from edgetop.live.fleet import (
     channel_values,
     fleet_notes,
     host_cells,
+    served_of,
     source_of,
     total_cells,
     total_of,
 )
 from edgetop.live.live_session import WatchOptions
 from edgetop.live.metrics import HOSTS, Metrics
+from edgetop.session.file_io import load_file, load_head
+from edgetop.session.listing import totals
 from edgetop.session.session import Session
 from edgetop.session.store import Store
 from edgetop.telemetry.registry import FarFiles
@@ -95,6 +99,13 @@ def test_nobody_is_the_best_where_the_intervals_overlap() -> None:
     assert total_of([measured("a", 100, 1.1, 0.2), measured("b", 300, 1.0, 0.2)]).thriftiest == ""
 
 
+def test_nobody_is_the_fastest_where_two_are() -> None:
+    rows = [row("a", tokens_per_s=4.0), row("b", tokens_per_s=4.0), row("c", tokens_per_s=1.0)]
+    assert total_of(rows).fastest == ""
+    assert total_of(rows[1:]).fastest == "b"
+    assert total_of([row("a", tokens_per_s=0.0)]).fastest == ""
+
+
 def test_nothing_known_is_no_zero() -> None:
     total = total_of([row("a"), GONE])
     assert (total.tokens_per_s, total.power_w, total.j_per_token) == (None, None, None)
@@ -118,7 +129,10 @@ def test_a_host_that_is_gone_says_since_when_and_why() -> None:
         b'{"type":"reading","power_w":1e300}',
         b'{"type":"reading","j_per_token":{"value":1}}',
         b'{"type":"reading","models":[1]}',
+        b'{"type":"reading","generated_tokens":%s}' % (b"9" * 400),
+        b'{"type":"reading","j_per_token":{"value":1,"low":1,"high":1,"u_systematic":1e308,"u_random":0}}',
     ],
+    ids=["text", "beyond", "part", "number", "400 digits", "error beyond"],
 )
 def test_a_reading_that_cannot_be_is_refused(told: bytes) -> None:
     with pytest.raises(msgspec.ValidationError):
@@ -130,6 +144,39 @@ def test_what_a_host_calls_its_models_moves_no_cursor(tmp_path: Path) -> None:
     assert host._take(b'{"type":"reading","models":["\\u001b[2Jevil"],"throttling":["a\\nb"]}'.decode())
     assert "\x1b" not in "".join(host_cells(host.row))
     assert not host._take('{"type":"summary"}')
+
+
+def test_what_no_edgetop_tells_ends_the_connection_with_a_reason(tmp_path: Path) -> None:
+    host = FarHost("pi", tmp_path)
+    for told in ('{"type":"reading","x":' + "[" * 100_000, '{"type":"reading","models":"a"}', '{"type"'):
+        with pytest.raises(SshError, match="its edgetop tells what cannot be read"):
+            host._take(told)
+
+
+FLOODS = {
+    "before it begins": "yes begin",
+    "lines": 'read -r hello; eval "$hello"; yes garbage',
+    "documents": 'read -r hello; eval "$hello"; yes \'{"type":"x"}\'',
+    "a line without an end": 'read -r hello; eval "$hello"; cat /dev/zero',
+    "an answer": 'read -r hello; eval "$hello"; echo shell; yes',
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_host_that_sends_without_an_end_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ssh").write_text(f'#!/bin/sh\n[ "$1" = -O ] && exit 255\n{FLOODS[name]}\n')
+    (tmp_path / "bin/ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    host = FarHost("pi1", tmp_path)
+    host.start()
+    try:
+        eventually(lambda: host.row.missing, "it is left", told=lambda: str(host.row))
+        assert host.row.missing is not None
+        assert host.row.missing.reason in {TOO_MUCH, "it sends a line without an end"}
+    finally:
+        host.stop()
+        host.join(time.monotonic() + 30)
 
 
 @pytest.mark.parametrize("name", ["-oProxyCommand=x", "", "a b", "a;b", "$(x)", "a\nb", "--"])
@@ -156,16 +203,92 @@ def test_each_host_is_a_stream_and_has_its_metrics() -> None:
     assert set(HOSTS) == {channel.name for channel in CHANNELS}
 
 
+def test_what_a_host_did_is_told_for_the_totals_over_all_its_connections(tmp_path: Path) -> None:
+    fleet = FleetSession(["pi1"], WatchOptions(), Store(tmp_path), pytest.fail)
+    try:
+        (host,) = fleet._hosts
+        host.stop()
+        host.join(time.monotonic() + 30)
+        for reading in (measured("pi1", 100, 2.0, 0.1), GONE, measured("pi1", 50, 4.0, 0.1)):
+            told = reading if reading.reading is None else replace(reading.reading, generated_tokens=200)
+            host.row = replace(reading, host="pi1") if told is reading else replace(reading, reading=told)
+            fleet._due_us = 0
+            fleet.pump()
+    finally:
+        path = fleet.close()
+    assert path is not None
+    (service,) = load_file(path).services
+    served = service.served
+    assert served is not None
+    assert served.energy_j is not None
+    assert (served.generated_tokens, served.measured_tokens, served.energy_j.value) == (400, 150, 400.0)
+    assert served.scope == "module"
+    (row,) = totals([load_head(path)], ["host"])
+    assert (row.group["host"], row.generated_tokens, row.unmeasured_tokens) == ("pi1", 400, 250)
+
+
+@pytest.mark.parametrize(
+    "told", [{"power_scope": "moon"}, {"generated_tokens": -5}, {"j_per_token": interval(1e-300, 0.0)}, {}],
+    ids=["scope", "negative", "tiny", "nothing"],
+)  # fmt: skip
+def test_what_a_host_tells_wrongly_is_no_energy(told: dict[str, object]) -> None:
+    reading = measured("x", 10, 1.0, 0.1).reading
+    assert reading is not None
+    served = served_of(msgspec.structs.replace(reading, **told) if told else HostReading())
+    assert served.energy_j is None or served.measured_tokens == 0
+    assert (served.generated_tokens or 0) >= 0
+
+
 def test_hosts_of_the_configuration_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = tmp_path / "home"
-    (home / ".ssh/more").mkdir(parents=True)
+    home, everybody = tmp_path / "home", tmp_path / "etc"
+    (home / ".ssh/more and more").mkdir(parents=True)
+    everybody.mkdir()
     (home / ".ssh/config").write_text(
-        'Include more/*.conf nowhere\nHost pi1 "pi2"\n  HostName 10.0.0.1\nHost * !x pi?\nhost=jetson\nInclude config\n'
+        'Include "more and more/*.conf" nowhere ~nobody-here/x\nHost pi1 "pi2" # the kitchen\n  HostName 10.0.0.1\n'
+        'Host * !x pi?\nhost=jetson\nInclude config pipe\nMatch originalhost pi3,pi4,pi* exec "test -e x"\n'
+        'Match Host="orin2"\nMatch user me\n#Host none\nHost \'unended\n'
     )
-    (home / ".ssh/more/a.conf").write_text("Host orin\n")
+    (home / ".ssh/more and more/a.conf").write_text("Host orin\nInclude config")
+    (home / ".ssh/known_hosts").write_text("|1|c2FsdA==|aGFzaA== ssh-ed25519 AAAA\n")
+    os.mkfifo(home / ".ssh/pipe")
+    (everybody / "ssh_config").write_text("Include here.d/*\n")
+    (everybody / "here.d").mkdir()
+    for number in range(50):
+        (everybody / f"here.d/{number}").write_text(f"Include here.d/* here.d/*\nHost desk{number % 2}\n")
     monkeypatch.setenv("HOME", str(home))
-    assert configured_hosts() == ["orin", "pi1", "pi2", "jetson"]
-    assert [each.text for each in candidates(["watch", "pi1"], "p")] == ["pi1", "pi2"]
+    monkeypatch.setattr("edgetop.io.ssh.CONFIGURATIONS", ("~/.ssh/config", str(everybody / "ssh_config")))
+    assert configured_hosts()[:7] == ["orin", "pi1", "pi2", "jetson", "pi3", "pi4", "orin2"]
+    assert sorted(configured_hosts()[7:]) == ["desk0", "desk1"]
+    assert [each.text for each in candidates(["watch", "pi1"], "p")] == ["pi1", "pi2", "pi3", "pi4"]
+
+
+def test_a_host_learns_nothing_of_the_files_here(tmp_path: Path) -> None:
+    """Its server's command line says that the key is in a file, which is one of ours."""
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "token").write_text("hf_secret")
+    plant(tmp_path / "far", LAPTOP)
+    told, stop = list[dict[str, Any]](), threading.Event()
+    with loopback_server() as wire:
+        port = int(wire.url.rpartition(":")[2])
+        serve_usage(wire, metrics=llama_metrics(0, running=1), slots=llama_slots(1))
+        command = ("/usr/bin/llama-server", "--port", str(port), "--api-key-file", str(tmp_path / "token"))
+        FakeProcesses(tmp_path / "far").process(40, *command, uid=os.getuid(), mapped=MODEL_PATH, ports=(port,))
+        shell = far_shell(tmp_path / "far")
+
+        def ask(line: str) -> list[str]:
+            return [str(os.getuid())] if line == "id -u" else shell(line)
+
+        def show(reading: dict[str, object]) -> None:
+            told.append(reading)
+            if len(told) == 2:
+                stop.set()
+
+        files = FarFiles(tmp_path / "copy")
+        files.take_inventory(ask)
+        files.scan(ask, ())
+        FileReader(ask, files, stop, show, reach=lambda address: address).run()
+        assert wire.requests
+        assert "hf_secret" not in "".join(str(request.headers) for request in wire.requests)
 
 
 def test_energy_per_token_of_a_host_that_has_a_shell_alone(tmp_path: Path) -> None:

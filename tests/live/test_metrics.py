@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import shlex
 import socket
 import subprocess
+import termios
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -17,11 +20,15 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from edgetop.core.records import DeviceInfo
 from edgetop.inference.scripted import Reply
-from edgetop.live.metrics import FIGURES, FIRST_TOKEN, Metrics, PrometheusExporter
+from edgetop.live import live_session, metrics
+from edgetop.live.metrics import FIGURES, FIRST_TOKEN, LiveView, Metrics, PrometheusExporter
 from edgetop.session.file_io import load
 from edgetop.session.snapshot import snapshot
-from edgetop.session.store import example_pair
+from edgetop.session.store import Store, example_pair
 from tests.support.eventually import eventually
 from tests.support.fake_sysfs import plant
 from tests.support.isolated_home import IsolatedHome
@@ -244,6 +251,53 @@ def test_every_query_of_the_dashboard_is_answered_by_a_real_prometheus(tmp_path:
     assert not file.exists()
 
 
+def test_an_exporter_that_waits_again_and_again_is_switched_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_session, "HELD_UP_US", -1)
+    updates: list[LiveView] = []
+
+    class Waiting:
+        def update(self, live: LiveView) -> None:
+            updates.append(live)
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    told: list[str] = []
+    options = live_session.RecordingOptions(record=False, exporters=[Waiting()])
+    session = live_session.RecordedSession(options, Store(tmp_path), DeviceInfo(hostname=""), told.append)
+    for _ in range(5):
+        session._export()
+    assert len(updates) == live_session.HELD_UP_TIMES
+    assert told == ["Waiting failed and is switched off: it held the session up for seconds, again and again"]
+
+
+def test_a_pipe_gets_whole_texts_and_a_reader_that_stalls_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "FILE_S", 0.0)
+    live, pipe = Loaded(), tmp_path / "pipe"
+    expected = scrape_file(live, tmp_path / "file")
+    os.mkfifo(pipe)
+    exporter = PrometheusExporter(file=pipe)
+    exporter.update(live)  # nobody reads
+    with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as reader:  # noqa: PTH123 - of a descriptor
+        assert fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096) < len(expected)
+
+        def begun() -> bool:
+            exporter.update(live)
+            return any(fcntl.ioctl(reader, termios.FIONREAD, bytes(4)))
+
+        eventually(begun, "the pipe has the beginning of a text")
+        for _ in range(3):
+            exporter.update(live)
+        os.set_blocking(reader.fileno(), True)
+        assert reader.read().decode() == expected
+    exporter.close()
+    assert pipe.is_fifo()
+
+
 def test_an_address_in_use_is_told(tmp_path: Path) -> None:
     need_module("prometheus_client")
     home = IsolatedHome(tmp_path)
@@ -255,6 +309,27 @@ def test_an_address_in_use_is_told(tmp_path: Path) -> None:
     assert ran.returncode == 1
     assert f"--export: cannot listen at 127.0.0.1:{port}: Address already in use" in ran.stderr
     assert home.run("watch", "--export", "nowhere").returncode == 2
+
+
+def test_what_is_no_file_of_metrics_is_not_replaced_by_them(tmp_path: Path) -> None:
+    need_module("prometheus_client")
+    home, notes = IsolatedHome(tmp_path), tmp_path / "notes.txt"
+    notes.write_text("mine")
+    for file, words in (
+        (notes, "exists already and holds no metrics of edgetop"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "nowhere/x.prom", "is no folder that can be written to"),
+    ):
+        ran = home.run("watch", "--export-file", str(file), "--seconds", "0", "--no-record")
+        assert ran.returncode == 1
+        assert f"--export-file: {file.parent if 'nowhere' in str(file) else file} {words}" in ran.stderr
+    assert notes.read_text() == "mine"
+    left = tmp_path / "left.prom"
+    left.write_text(scrape_file(Loaded(), left))
+    exporter = PrometheusExporter(file=left)
+    exporter.update(Loaded())
+    exporter.close()
+    assert not left.exists(), "one that a killed edgetop left is replaced"
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:

@@ -113,6 +113,35 @@ def test_the_ollama_client(server: LoopbackServer, tmp_path: Path, monkeypatch: 
         assert [model.model for model in ollama.Client(proxy.url).list().models]
 
 
+def test_the_ollama_client_with_tools_pictures_errors_and_what_it_breaks_off(
+    server: LoopbackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_ollama(server)
+    picture = b"\x89PNG" + bytes(range(256)) * 4000
+    messages = [{"role": "user", "content": "What is this?", "images": [picture]}]
+    with proxied(server.url, tmp_path, monkeypatch) as (proxy, seen):
+        for url in (server.url, proxy.url):
+            list(ollama.Client(url).chat("m", messages, tools=TOOLS, stream=True))
+        direct, through = (each for each in server.requests if each.line == "POST /api/chat")
+        assert through == direct
+        assert seen_by(proxy, seen).outcome == "complete"
+        server.answers["POST /api/chat"] = document({"error": "model 'm' not found"}, "404 Not Found")
+        with pytest.raises(ollama.ResponseError, match="not found"):
+            ollama.Client(proxy.url).chat("m", messages)
+        record = seen_by(proxy, seen)
+        assert record.status == 404
+        assert "not found" in record.error
+        server.answers["POST /api/chat"] = stream(
+            b'{"message":{"role":"assistant","content":"a"},"done":false}\n', server.hang, end=False
+        )
+        parts = ollama.Client(proxy.url).chat("m", messages, stream=True)
+        assert next(parts).message.content == "a"
+        parts.close()
+        assert server.hung_up.wait(30)
+        record = seen_by(proxy, seen)
+        assert (record.outcome, record.generated_tokens, record.counted) == ("client left", 1, False)
+
+
 def test_packed_answers_and_answers_that_are_nonsense(
     server: LoopbackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +163,90 @@ def test_packed_answers_and_answers_that_are_nonsense(
     assert all(record.error for record in records[1:3])
 
 
+RESPONSES = [
+    b'data: {"type":"response.created","response":{"model":"m1","usage":null}}\n\n',
+    b'data: {"type":"response.output_text.delta","delta":"Hel"}\n\n',
+    b'data: {"type":"response.output_text.delta","delta":"lo"}\n\n',
+    (
+        b'data: {"type":"response.completed","response":{"model":"m1","usage":{"input_tokens":9,"output_tokens":3,'
+        b'"input_tokens_details":{"cached_tokens":4}}}}\n\n'
+    ),
+]
+MESSAGES = [
+    (
+        b'event: message_start\ndata: {"type":"message_start","message":{"model":"m2","usage":{"input_tokens":5,'
+        b'"cache_read_input_tokens":4,"output_tokens":0}}}\n\n'
+    ),
+    b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"Hel"}}\n\n',
+    b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"lo"}}\n\n',
+    b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":3}}\n\n',
+    b'data: {"type":"message_stop"}\n\n',
+]
+NATIVE = [
+    b'data: {"content":"Hel","stop":false}\n\n',
+    b'data: {"content":"lo","stop":false}\n\n',
+    (
+        b'data: {"content":"","stop":true,"model":"m3","timings":{"cache_n":4,"prompt_n":5,"prompt_ms":1.5,'
+        b'"predicted_n":3,"predicted_ms":3.0}}\n\n'
+    ),
+]
+
+
+def test_other_ways_to_ask_for_text_and_for_vectors(
+    server: LoopbackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answers = {
+        "POST /v1/responses": stream(*RESPONSES),
+        "POST /v1/messages": stream(*MESSAGES),
+        "POST /completion": stream(*NATIVE),
+        "POST /v1/embeddings": document({"data": [{"embedding": [0.5] * 9}], "usage": {"prompt_tokens": 9}}),
+        "POST /api/embed": document({"model": "m5", "embeddings": [[0.5]], "prompt_eval_count": 9}),
+        "POST /api/show": document({}),
+    }
+    with proxied(server.url, tmp_path, monkeypatch, keeps_text=True) as (proxy, seen):
+        records = []
+        for path, asked in {
+            "/v1/responses": {"model": "x", "input": "Hi", "instructions": "Be kind."},
+            "/v1/messages": {"model": "x", "messages": [{"role": "user", "content": "Hi"}]},
+            "/completion": {"prompt": "Hi"},
+            "/v1/embeddings": {"model": "m4", "input": ["Hi"]},
+        }.items():
+            exchanged(proxy.relay.port, post(path, json.dumps(asked).encode()))
+            records.append(seen_by(proxy, seen))
+        for path in ("/api/show", "/api/embed"):
+            exchanged(proxy.relay.port, post(path, b'{"model":"m5","input":"Hi"}'))
+        assert seen_by(proxy, seen).path == "/api/embed"
+    assert [record.model for record in records] == ["m1", "m2", "m3", "m4"]
+    assert [record.prompt_tokens for record in records] == [9] * 4
+    assert [record.cached_tokens for record in records[:3]] == [4] * 3
+    assert [(record.generated_tokens, record.chunks, record.counted) for record in records[:3]] == [(3, 2, True)] * 3
+    assert [record.reply for record in records] == ["Hello"] * 3 + [""]
+    assert (records[3].generated_tokens, records[3].error) == (None, "")
+
+
+def test_what_unpacks_to_more_than_anybody_reads(
+    server: LoopbackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgetop.live.proxy_session.READ_BYTES_MAX", 2**20)
+    packed = gzip.compress(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n' * 500_000)
+    server.answers[CHAT] = [head(Content_Encoding="gzip", Content_Length=str(len(packed))) + packed]
+    with proxied(server.url, tmp_path, monkeypatch) as (proxy, seen):
+        assert exchanged(proxy.relay.port, post("/v1/chat/completions", b"{}")).endswith(packed)
+        record = seen_by(proxy, seen)
+    assert not record.counted
+    assert (record.generated_tokens or 0) < 100_000
+
+
+def test_a_prompt_that_is_deep_or_odd_ends_nothing(
+    server: LoopbackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answers[CHAT] = [b"HTTP/1.1 " + b"9" * 5000 + b" OK\r\nContent-Length: 0\r\n\r\n"]
+    deep = b'{"messages":[{"role":"user","content":' + b"[" * 900 + b"]" * 900 + b'}],"input":{"a":1},"tools":7}'
+    with proxied(server.url, tmp_path, monkeypatch, keeps_text=True) as (proxy, seen):
+        exchanged(proxy.relay.port, post("/v1/chat/completions", deep))
+        assert seen_by(proxy, seen).status is None
+
+
 def test_a_server_elsewhere_has_no_energy_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with proxied("http://192.0.2.1:8080", tmp_path, monkeypatch) as (proxy, _seen):
         assert "the server is on 192.0.2.1:8080" in str(proxy.session.events[-1].data["no_energy"])
@@ -150,11 +263,14 @@ def started(home: IsolatedHome, url: str, *more: str) -> tuple[subprocess.Popen[
     return process, int(port[1])
 
 
-def test_a_proxy_that_is_killed_leaves_nobody_waiting(server: LoopbackServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "ended"])
+def test_a_proxy_that_is_gone_leaves_nobody_waiting(
+    server: LoopbackServer, tmp_path: Path, how: signal.Signals
+) -> None:
     home = IsolatedHome(tmp_path)
 
     def kill(_connection: object) -> None:
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(how)
 
     server.answers["POST /api/chat"] = stream(b"{}\n", kill, server.hang, end=False)
     process, port = started(home, server.url)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edgetop import cli
 from edgetop.io.files import write_atomically
@@ -59,6 +60,10 @@ def test_attach_power_gives_the_session_its_energy_and_keeps_the_original(
     write_atomically(path, encode_file(to_file(board.session)))
     before = path.read_bytes()
     write_log(log, board, 10, SHIFT_S, 3)
+    odd = tmp_path / "odd.json"
+    write_atomically(odd, encode_file(replace(to_file(board.session), started_at="some day")))
+    assert cli.main(["sessions", "attach-power", str(log), str(odd)]) == 0
+    capsys.readouterr()
     assert (
         cli.main(["sessions", "attach-power", str(log), str(path), "--meter-gain", "1", "--scope", "wall", "--json"])
         == 0

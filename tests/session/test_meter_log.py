@@ -141,6 +141,34 @@ def test_what_is_no_log_is_refused_in_one_line(tmp_path: Path, text: str) -> Non
     assert failed.value.hint
 
 
+def test_numbers_that_cannot_be_are_left_out_and_counted(tmp_path: Path) -> None:
+    lines = ("time (s),power (W)\n" + rows("{t:.2f},{w:.5f}\n")).splitlines()
+    lines[6:6] = ["0.45,1e308", "0.45,-1e300", "1e308,5", "-1e12,5", "0.45,nan", "inf,5"]
+    log = read_log(written(tmp_path, "\n".join(lines)))
+    matches(log)
+    assert (log.rows, log.unread) == (len(TIMES), 6)
+    stamped = "datetime,power_w\n9999-12-31T23:59:59-23:59,5\n" + rows("2026-11-30T{clock}Z,{w}\n")
+    log = read_log(written(tmp_path, stamped))
+    matches(log)
+    assert log.unread == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("time,power\n" + "1,2\n" * 40, "its times do not go on"),
+        ("time,power\n" + "".join(f"{k},{k}\n" for k in range(40)) + "7" * 200_000, "a line of more than 65536"),
+        ("time,power\n" + "9" * 100_000 + "x,1\n" * 3, "no lines of numbers"),
+        ("_" * 100_000 + "," + "_ (" * 50_000 + "\n" + "".join(f"{k},{k}\n" for k in range(40)), "the time"),
+        (",".join("a" * 2000) + "\n" + "1," * 2000 + "1\n", "no lines of numbers"),
+    ],
+    ids=["one moment", "no end", "digits", "headings", "fields"],
+)
+def test_a_log_that_is_made_to_hurt_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(LogError, match=said):
+        read_log(written(tmp_path, text))
+
+
 def test_hostile_headings_reach_no_terminal(tmp_path: Path) -> None:
     with pytest.raises(LogError) as failed:
         read_log(written(tmp_path, "\x1b[31mtime,\x1b]0;x\x07power\n" + rows("{t:.2f},{w:.5f}\n")))

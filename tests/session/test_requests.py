@@ -22,6 +22,7 @@ from edgetop.session.requests import (
     knee_line,
     level_figures,
     level_rows,
+    passed_figures,
     reread_figures,
     reread_line,
 )
@@ -134,6 +135,31 @@ def test_a_request_that_was_not_measured_is_left_out_with_its_tokens() -> None:
     assert row.j_per_token is not None
     assert abs(row.j_per_token.value - 0.2) < 0.005
     assert row.generated_tokens == 200
+
+
+def test_all_that_passed_is_what_a_session_says_where_the_server_counts_nothing() -> None:
+    watch = to_file(proxied(served(5, 7), served(8, 9, counted=False), served(8, 9, generated_tokens=None))).watch
+    assert watch is not None
+    assert (watch.generated_tokens, watch.at_least, watch.generating_s) == (200, True, 3.0)
+    assert watch.energy is not None
+    assert abs(watch.energy.gross_j.value - 30) < 0.3
+    assert abs(watch.energy.j_per_token.value - 0.15) < 0.002
+    assert watch.energy.net_j is None
+    assert "between requests" in watch.energy.missing["waiting_j_per_token"].reason
+    for session in (proxied(served(5, 7), power=False), proxied(served(5, 7), no_energy="it is elsewhere")):
+        watch = to_file(session).watch
+        assert watch is not None
+        assert watch.generated_tokens == 100
+        assert watch.energy is None
+        assert watch.energy_missing
+    assert to_file(proxied()).watch.generated_tokens is None  # type: ignore[union-attr]
+
+
+def test_what_passed_is_brought_up_to_date_at_the_end() -> None:
+    session = proxied(*(served(number / 100, number / 100 + 0.005) for number in range(1, 1001)))
+    assert passed_figures(session, 5 * US_PER_S, exact=False).generated_tokens == 100 * 499
+    assert passed_figures(session, 5_010_000, exact=False).generated_tokens == 100 * 499
+    assert passed_figures(session, 5_010_000, exact=True).generated_tokens == 100 * 500
 
 
 def test_failures_are_told_and_the_file_holds_all() -> None:

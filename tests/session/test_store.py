@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import re
@@ -199,6 +200,35 @@ def test_a_line_longer_than_any_hides_none_of_those_after_it(tmp_path: Path, mon
     _orphan(tmp_path, b"x" * 10_000 + b"\n" + b"".join(_lines(RECORDS)))
     (recovered,) = Store(tmp_path).recover()
     assert [each.line for each in recovered.unreadable] == [1]
+    assert recovered.path is not None
+    assert load(recovered.path).turns[0].text == fold(RECORDS).turns[0].text
+
+
+def test_a_journal_of_nothing_but_line_breaks_is_given_up_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgetop.session.journal.UNREADABLE_MOST", 50)
+    _orphan(tmp_path, gzip.compress(b"\n" * 2**20))
+    (recovered,) = Store(tmp_path).recover()
+    assert len(recovered.unreadable) == 0
+    assert recovered.path is None
+    assert [path.name for path in tmp_path.iterdir()] == [recovered.journal.name]
+    recovered.journal.unlink()
+    _orphan(tmp_path, gzip.compress(b"".join(_lines(RECORDS)) + b"\n" * 2**20))
+    (recovered,) = Store(tmp_path).recover()
+    assert len(recovered.unreadable) == 50
+    assert recovered.path is not None
+    assert recovered.journal.exists()
+
+
+def test_a_journal_that_unpacks_to_more_than_any_session_is_read_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = b"".join(_lines(RECORDS))
+    monkeypatch.setattr("edgetop.session.journal.LARGEST_FILE_BYTES", len(whole))
+    _orphan(tmp_path, gzip.compress(whole + _lines(RECORDS)[-1]))
+    (recovered,) = Store(tmp_path).recover()
+    assert "unpacked" in recovered.unreadable[0].problem
     assert recovered.path is not None
     assert load(recovered.path).turns[0].text == fold(RECORDS).turns[0].text
 

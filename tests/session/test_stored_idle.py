@@ -118,4 +118,6 @@ def test_the_store_is_asked_for_the_same_machine_and_model(tmp_path: Path) -> No
 def test_a_session_that_only_borrowed_its_idle_power_lends_none(tmp_path: Path) -> None:
     write_atomically(tmp_path / "2026-10-12-a.json", encode_file(to_file(session(baseline()))))
     (tmp_path / "broken.json").write_text("{")
+    odd = replace(to_file(session(idle_s=20)), started_at="some day")
+    write_atomically(tmp_path / "2026-10-13-b.json", encode_file(odd))
     assert last_idle(tmp_path, STARTED.device, LOADED, 2e9) is None

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from edgetop.commands.verbs import TOTALS_BY
 from edgetop.core.figures import WatchFigures
 from edgetop.core.quantity import Interval
+from edgetop.core.records import HostServed, ServiceEntry
 from edgetop.session.file import SessionHead
 from edgetop.session.listing import GROUPS, totals
 from tests.support.recorded_power import with_energy
@@ -50,6 +51,14 @@ def test_what_was_not_measured_stands_apart() -> None:
     assert row.energy_j is not None
     assert row.energy_j.value == 60.0
     assert row.kwh == pytest.approx(60 / 3.6e6)
+
+
+def test_an_energy_per_token_that_is_next_to_nothing_makes_no_more_tokens_than_there_are() -> None:
+    one = head(1)
+    assert one.summary.energy is not None
+    energy = replace(one.summary.energy, gross_j=interval(1e30), j_per_token=interval(5e-324))
+    (row,) = totals([replace(one, summary=replace(one.summary, energy=energy))])
+    assert (row.measured_tokens, row.unmeasured_tokens) == (100, 0)
 
 
 def test_turns_without_energy_in_a_measured_session_are_told_apart() -> None:
@@ -95,6 +104,33 @@ def test_a_watch_counts_its_tokens_and_no_answers() -> None:
     watched = replace(head(1, j=None), watch=WatchFigures(generated_tokens=7, at_least=True, energy_missing="none"))
     (row,) = totals([watched])
     assert (row.answers, row.generated_tokens, row.at_least, row.unmeasured_tokens) == (0, 7, True, 7)
+
+
+def test_each_host_of_a_fleet_has_its_own_part() -> None:
+    def host(name: str, tokens: int, j: float | None, scope: str = "module") -> ServiceEntry:
+        served = HostServed(
+            generated_tokens=tokens,
+            measured_tokens=0 if j is None else tokens,
+            energy_j=None if j is None else interval(j),
+            scope="" if j is None else scope,
+            energy_missing="no sensor" if j is None else "",
+        )
+        return ServiceEntry(t_us=0, number=1, kind=f"host {name}", address=f"ssh:{name}", models=("m",), served=served)
+
+    fleet = head(1, j=None, kind="watch", watch=WatchFigures())
+    fleet = replace(fleet, services=(host("pi1", 100, 60.0), host("pi2", 50, None), host("nas", 10, 90.0, "wall")))
+    nas, pi1, pi2 = totals([fleet], ["host"])
+    assert [row.group["host"] for row in (nas, pi1, pi2)] == ["nas", "pi1", "pi2"]
+    assert pi1.energy_j is not None
+    assert (pi1.energy_j.value, pi1.generated_tokens, pi1.unmeasured_tokens, pi1.hours) == (60.0, 100, 0, 0.5)
+    assert (pi2.energy_j, pi2.energy_missing, pi2.unmeasured_tokens, pi2.unmeasured_sessions) == (
+        None, "no sensor", 50, 1,
+    )  # fmt: skip
+    (model,) = totals([fleet], ["model"])
+    assert (model.group["model"], model.sessions, model.hours, model.generated_tokens) == ("m", 1, 0.5, 160)
+    assert "cover different things" in model.energy_missing
+    # Beside sessions of its own the machine that watched is no host of theirs.
+    assert [row.group["host"] for row in totals([fleet, head(2)], ["host"])] == ["nas", "pi", "pi1", "pi2"]
 
 
 @given(st.lists(st.floats(0.01, 1e6), min_size=1, max_size=20))

@@ -39,6 +39,8 @@ def test_what_only_llama_server_does_is_known_as_such() -> None:
     assert settings_of()["of_server_only"] == ()
     chosen = settings_of(n_cpu_moe="4", override_tensor="exps=CPU", lora="a.gguf", model_draft="d.gguf", prio="0")
     assert chosen["of_server_only"] == ("--prio", "--n-cpu-moe", "--override-tensor", "--lora", "--model-draft")
+    for given, layers in (({"cpu_moe": "true", "n_cpu_moe": "4"}, 512), ({"cpu_moe": "false", "n_cpu_moe": "4"}, 4)):
+        assert engine_settings(resolve(dict(given), environment={})).n_cpu_moe == layers
     assert settings_of(flash_attn="on", cpu_mask="0xF0") | {"of_server_only": ()} == {
         "type_k": "f16", "type_v": "f16", "flash_attention": "on", "cpu_mask": "f0", "of_server_only": (),
     }  # fmt: skip

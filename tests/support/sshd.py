@@ -40,11 +40,16 @@ class Sshd:
         # Where it separates privileges, an sshd that root starts wants this folder, which only its service makes.
         if Path("/run").stat().st_uid == psutil.Process().uids().effective:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        with (folder / "sshd.log").open("wb") as log:
+        self._server = server
+        self.start()
+
+    def start(self) -> None:
+        """Begin to answer, also after the server was ended."""
+        with (self._folder / "sshd.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [server, "-D", "-e", "-f", folder / "sshd_config"], stdin=subprocess.DEVNULL, stderr=log
+                [self._server, "-D", "-e", "-f", self._folder / "sshd_config"], stdin=subprocess.DEVNULL, stderr=log
             )
-        eventually(self._answers, "sshd answers", told=(folder / "sshd.log").read_text)
+        eventually(self._answers, "sshd answers", told=(self._folder / "sshd.log").read_text)
 
     @property
     def user_key(self) -> str:

@@ -199,6 +199,32 @@ def test_what_a_hostile_machine_says_stays_below_the_folder(tmp_path: Path) -> N
     assert (root / "proc/7/fd/4").readlink() == Path("socket:[1]")
 
 
+def test_what_a_machine_says_without_end_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "COPY_BYTES", 5000)
+    monkeypatch.setattr(registry, "SOCKETS_MOST", 3)
+    monkeypatch.setattr("os.sysconf", lambda _name: 4096)
+    zones = [f"/sys/class/thermal/thermal_zone{number}/type" for number in range(9)]
+
+    def ask(command: str) -> Iterable[str]:
+        if "edgetop_names" in command:
+            return zones
+        if "getconf" in command:
+            return ["16384"]
+        if "edgetop_files" in command:
+            return [f"{path}:{'x' * 2000}" for path in zones]
+        if "edgetop_large" in command:
+            return [f"7 (x) S {'1 ' * 20}{'9' * 5000} 1"]
+        if "edgetop_process" in command:
+            return ["fd 7", *(f"{number} socket:[{number}]" for number in (3, 3, 4, 5, 6)), "9 socket:[x]"]
+        return []
+
+    files = FarFiles(tmp_path)
+    files.take_inventory(ask)
+    files.scan(ask, (7,))
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= 5000
+    assert sorted(path.name for path in (tmp_path / "proc/7/fd").iterdir()) == ["3", "4", "5"]
+
+
 def test_every_name_of_the_script_is_one_of_a_posix_shell() -> None:
     program = need_program("dash", "dash")
     checked = subprocess.run([program, "-n"], input=registry.SHELL_SETUP, text=True, capture_output=True, check=False)

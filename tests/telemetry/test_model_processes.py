@@ -166,6 +166,9 @@ def test_hostile_names_do_no_harm(proc: FakeProcesses) -> None:
     (proc.root / "12").mkdir()
     (proc.root / "12" / "cmdline").write_bytes(b"llama-server\0\xff\xfe\0")
     (proc.root / "12" / "stat").write_text("garbage")
+    proc.process(13, "llama-server", "-m", "a.gguf")
+    (proc.root / "13" / "stat").write_text(f"13 (x) S {'9' * 5000} " + "x " * 30)
+    proc.process(14, "python3", "x.py", mapped="/" * 300_000)
     assert list(proc.found()) == [10]
 
 

@@ -159,6 +159,10 @@ def test_current_and_voltage_are_paired_by_index_in_whatever_order_they_come(ord
     assert parse_pmic("\n".join(lines)).rails_w[16] == pytest.approx(5.55555 * 0.797655)
 
 
+def test_an_answer_of_nothing_but_blanks_is_read_in_no_time() -> None:
+    assert parse_pmic(" \n" * 100_000).rails_w == {}
+
+
 def test_the_users_own_calibration_replaces_the_generic_one(find: Find, tmp_path: Path) -> None:
     pair = (Point(sensor_w=1.7667, meter_w=2.9), Point(sensor_w=10.7999, meter_w=13.4))
     line = fit(pair, meter_gain=0.01)

@@ -156,6 +156,12 @@ def test_nothing_that_comes_from_a_terminal_is_an_error(packets: list[str | floa
     assert typed(*packets, 5.0, "q")[-1] in {"q", "Q", "paste q"}
 
 
+def test_more_than_anybody_types_at_once_is_a_paste_of_a_terminal_without_brackets() -> None:
+    run = "größer " * 100
+    assert typed(f"{run}\r") == [f"paste {run}", "enter"]
+    assert typed("q" * 100) == ["q"] * 100
+
+
 def can_be_read(event: WakingEvent) -> bool:
     return bool(select.select([event], [], [], 0)[0])
 

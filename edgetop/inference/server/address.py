@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from edgetop.core.text import one_line
+from edgetop.io.files import as_utf8
 
 ENGINE_PREFIX: Final = "server:"
 """Prefix of the name of an engine that is a server; the rest is a `ServerChoice` in JSON."""
@@ -151,7 +152,7 @@ def key_of(choice: ServerChoice, variable: str | None) -> str:
                 data = file.read(KEY_BYTES_MAX + 1)
         except OSError as error:
             raise ValueError(f"the key file {one_line(choice.key_file)} cannot be read: {error.strerror}") from None
-        where, key = "the key file", data.decode("ascii", "replace").strip()
+        where, key = "the key file", as_utf8(data).decode("ascii", "replace").strip()
     else:
         where, key = KEY_VARIABLE, (variable or "").strip()
     if len(key) > KEY_BYTES_MAX or not key.isascii() or not key.isprintable():

@@ -10,6 +10,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from typing import ClassVar, Final, NamedTuple
@@ -468,7 +469,7 @@ def detect(client: ServerClient, kind: str = "auto") -> ServerBackend:
         except RequestError as error:
             if error.cause not in _SPEAKS_HTTP:
                 raise
-        except Exception as error:
+        except extensions.FAILURES as error:
             name = extensions.owner(extensions.SERVERS, backend)
             if name is None:
                 raise
@@ -482,8 +483,27 @@ def _named_backends(kind: str) -> tuple[type[ServerBackend], ...]:
         return _module_backends(kind.replace("-", "_"))
     found = tuple(backend for backend in _extension_backends() if extensions.owner(extensions.SERVERS, backend) == kind)
     if not found:
-        raise RequestError(f"The extension {one_line(kind)} brings no kind of server.", "Choose another --server-kind.")
+        why = extensions.why_off(extensions.SERVERS, kind) or f"the extension {one_line(kind)} brings no kind of server"
+        raise RequestError(f"{why[:1].upper()}{why[1:]}.", OTHER_KIND)
     return found
+
+
+OTHER_KIND = "Choose another --server-kind."
+
+
+@contextmanager
+def failures_named(backend: ServerBackend) -> Iterator[None]:
+    """Whatever the backend of an extension raises is a RequestError that names it."""
+    try:
+        yield
+    except RequestError:
+        raise
+    except extensions.FAILURES as error:
+        name = extensions.owner(extensions.SERVERS, type(backend))
+        if name is None:
+            raise
+        text = extensions.switch_off(extensions.SERVERS, name, error)
+        raise RequestError(f"{text[:1].upper()}{text[1:]}.", OTHER_KIND) from error
 
 
 def probe(choice: ServerChoice, timeout_s: float = PROBE_TIMEOUT_S) -> ServerProbe:
@@ -501,8 +521,9 @@ def probe(choice: ServerChoice, timeout_s: float = PROBE_TIMEOUT_S) -> ServerPro
         )
         backend = detect(client, choice.kind)
         kind = backend.name
-        version = backend.version(client)
-        offers = backend.offers(client)
+        with failures_named(backend):
+            version = backend.version(client)
+            offers = backend.offers(client)
     except RequestError as error:
         late = error.cause == "stopped"
         problem = f"No answer from the server within {timeout_s:g} s." if late else error.what

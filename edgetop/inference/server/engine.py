@@ -39,6 +39,7 @@ from edgetop.inference.server.backend import (
     ServerBackend,
     choose,
     detect,
+    failures_named,
     report_test,
 )
 from edgetop.inference.server.connection import ServerClient, with_short_names
@@ -92,8 +93,9 @@ class Generation:
         reason: StopReason
         text = ""
         try:
-            self._receive()
-            reason = self._reason()
+            with failures_named(self._backend):
+                self._receive()
+                reason = self._reason()
         except RequestError as error:
             reason, text = _failure(error)
         self._add_textless(reason)
@@ -292,11 +294,12 @@ class ServerEngine:
             key = key_of(self._choice, os.environ.get(KEY_VARIABLE))
             client = self._client(stop, key, report)
             backend = detect(client, self._choice.kind)
-            _refuse_flags(self._choice, backend)
-            backend.wait_until_ready(client, self._choice.loading_s)
-            wanted = None if command.path == str(ANY_MODEL) else command.path
-            offer = choose(backend.offers(client), wanted)
-            model = backend.load(client, offer, command.settings, self._choice.loading_s)
+            with failures_named(backend):
+                _refuse_flags(self._choice, backend)
+                backend.wait_until_ready(client, self._choice.loading_s)
+                wanted = None if command.path == str(ANY_MODEL) else command.path
+                offer = choose(backend.offers(client), wanted)
+                model = backend.load(client, offer, command.settings, self._choice.loading_s)
         except RequestCancelledError:
             hint = "Load the model again."
             report(LoadFailed(reason="cancelled", message="Loading was cancelled.", hint=hint))

@@ -160,6 +160,8 @@ class _Chunk(Struct):
     usage: _Usage | None = None
     timings: Timings | None = None
     prompt_progress: _PromptProgress | None = None
+    content: object = None
+    """In place of `choices` in what llama-server answers at `/completion`."""
     model: str | None = None
     error: object = None
     detail: object = None
@@ -309,7 +311,7 @@ def _delta(event: bytes, note: Note, *, counted_by: CountedBy) -> Delta:
     chunk = decode(event, _Chunk, note)
     if chunk.error is not None or chunk.kind == "error" or (chunk.detail is not None and chunk.choices is None):
         raise error_in_stream(error_words(event))
-    choice = chunk.choices[0] if chunk.choices else _Choice()
+    choice = chunk.choices[0] if chunk.choices else _Choice(text=chunk.content)
     message = choice.delta or choice.message or _Message(content=choice.text)
     usage = chunk.usage or _Usage()
     timings = chunk.timings
@@ -336,6 +338,63 @@ def _delta(event: bytes, note: Note, *, counted_by: CountedBy) -> Delta:
         hidden_tokens=None if hidden is None else hidden.reasoning_tokens,
         model=chunk.model or "",
         perf=None if timings is None else perf_of(timings),
+    )
+
+
+class _EventUsage(Struct):
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    input_tokens_details: _PromptDetails | None = None
+    output_tokens_details: _CompletionDetails | None = None
+    cache_read_input_tokens: Count | None = None
+    """Of the API of messages, where they are no part of `input_tokens`."""
+
+
+class _EventAnswer(Struct):
+    model: str | None = None
+    usage: _EventUsage | None = None
+
+
+class _Event(_EventAnswer):
+    """Of a stream of typed events, or a whole answer."""
+
+    delta: object = None
+    response: _EventAnswer | None = None
+    message: _EventAnswer | None = None
+    error: object = None
+    kind: object = field(default=None, name="type")
+
+
+_DELTA_TEXTS = ("text", "thinking", "partial_json")
+
+
+def event_stream() -> AnswerStream:
+    """Parses answers of the APIs of responses and of messages, which say with each event of what type it is."""
+    return AnswerStream(_event_delta)
+
+
+def _event_delta(data: bytes, note: Note) -> Delta:
+    event = decode(data, _Event, note)
+    if event.error is not None or event.kind == "error":
+        raise error_in_stream(error_words(data))
+    text = event.delta
+    if isinstance(text, dict):
+        text = next((text[name] for name in _DELTA_TEXTS if name in text), None)
+    # An answer stands in its first event, or in its last one, or is all there is.
+    answer = event.response or event.message or _EventAnswer()
+    usage = event.usage or answer.usage or _EventUsage()
+    cached, prompt = usage.cache_read_input_tokens, usage.input_tokens
+    if cached is not None and prompt is not None:
+        prompt += cached
+    details, hidden = usage.input_tokens_details, usage.output_tokens_details
+    return Delta(
+        text=text if isinstance(text, str) else "",
+        prompt_tokens=prompt,
+        cached_tokens=details.cached_tokens if details is not None else cached,
+        total_tokens=usage.output_tokens,
+        hidden_tokens=None if hidden is None else hidden.reasoning_tokens,
+        model=event.model or answer.model or "",
+        done=event.kind in {"response.completed", "message_stop"},
     )
 
 

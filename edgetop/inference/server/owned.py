@@ -159,10 +159,11 @@ def server_arguments(settings: EngineSettings, model: str, port: int) -> list[st
         ("-ctv", settings.type_v if settings.type_v != "f16" else None),
         ("-fa", settings.flash_attention if settings.flash_attention != "auto" else None),
         ("--rpc", ",".join(settings.rpc_servers) or None), ("--cpu-mask", settings.cpu_mask), ("--prio", settings.prio),
-        ("--n-cpu-moe", settings.n_cpu_moe), ("-ot", ",".join(settings.override_tensor) or None),
+        ("-ot", ",".join(settings.override_tensor) or None),
         *(("--lora", file) for file in settings.lora), ("-md", settings.draft_model),
     ]  # fmt: skip
     words = [word for flag, value in chosen if value is not None for word in (flag, str(value))]
+    words += settings.expert_flags
     words += {"mlock": ["--mlock"], "copy": ["--no-mmap"]}.get(settings.load_mode or "auto", [])
     return words + (["--swa-full"] if settings.swa_full else []) + (["--jinja"] if settings.template_args else [])
 

@@ -301,7 +301,7 @@ class ServerPoller:
             trouble = Unavailable(*error.reason)
             if state == "down":
                 self._reader = None
-        except Exception as error:
+        except extensions.FAILURES as error:
             name = extensions.owner(extensions.SERVERS, type(self._reader))
             if name is None:
                 raise

@@ -44,6 +44,7 @@ from edgetop.core.format import format_duration
 from edgetop.core.quantity import Interval
 from edgetop.core.records import DeviceInfo
 from edgetop.core.text import distinct
+from edgetop.io.files import as_utf8
 from edgetop.session.compare.result import Condition, Made, RepeatedFigure, Result, flags_text
 from edgetop.session.file import SeriesEntry, SessionFile, TurnEntry
 from edgetop.session.file_io import SessionFileError, decode_file, read_bytes
@@ -520,7 +521,7 @@ class OllamaBlock(Struct, frozen=True, kw_only=True):
 
 def is_ollama_output(text: str) -> bool:
     """Whether the text has such a block."""
-    return re.search(r"^\s*eval (?:rate|count|duration):", text, re.MULTILINE) is not None
+    return re.search(r"^[^\S\n]*eval (?:rate|count|duration):", text, re.MULTILINE) is not None
 
 
 def ollama_result(text: str, name: str, origin: str) -> Result:
@@ -641,7 +642,7 @@ def read_results(path: Path, duty: Duty | None = None) -> list[Result]:
     Raises SessionFileError, one line that names the file and the place in it.
     """
     try:
-        data = read_bytes(path)
+        data = as_utf8(read_bytes(path))
         if is_session(data):
             return [session_result(decode_file(data), path, duty)]
         return _imported(data, path)

@@ -112,9 +112,14 @@ class Prompt(TextArea, inherit_bindings=False):
         return True
 
     def _on_text_area_changed(self) -> None:
-        """When all of the last prompt is deleted, the next one is a new one."""
+        """When all of the last prompt is deleted, the next one is a new one; a line that has become long is folded."""
         if self._editing_last and not self.text:
             self._set_editing_last(on=False)
+        row = self.cursor_location[0]
+        line = self.document.get_line(row)
+        if len(line) >= LINE_MAX:
+            shown = self._folded_as(self._whole(line))
+            self.replace(shown, (row, 0), (row, len(line)), maintain_selection_offset=False)
 
     def show_progress(self, text: str) -> None:
         """Say above the prompt what is waited for; nothing for an empty text."""
@@ -169,24 +174,23 @@ class Prompt(TextArea, inherit_bindings=False):
         TextArea wraps and draws a line anew for every key, which for a megabyte takes seconds.
         """
         text = literal(text.replace("\r\n", "\n").replace("\r", "\n"), ascii=self._ascii)
-        return _LONG_LINE.sub(self._fold, text) if len(text) > LINE_MAX else text
+        return _LONG_LINE.sub(lambda line: self._folded_as(line[0]), text) if len(text) > LINE_MAX else text
 
-    def _fold(self, line: re.Match[str]) -> str:
-        shown = next((shown for shown, folded in self._folded.items() if folded == line[0]), None)
+    def _folded_as(self, line: str) -> str:
+        shown = next((shown for shown, folded in self._folded.items() if folded == line), None)
         if shown is None:
-            shown = f"[a line of {len(line[0])} characters, {len(self._folded) + 1}]"
-            self._folded[shown] = line[0]
+            shown = f"[a line of {len(line)} characters, {len(self._folded) + 1}]"
+            self._folded[shown] = line
         return shown
 
-    def _whole(self) -> str:
-        """What is typed, with the long lines."""
-        text = self.text
+    def _whole(self, text: str) -> str:
+        """A text with the long lines."""
         for shown, line in self._folded.items():
             text = text.replace(shown, line)
         return text
 
     def _submit(self) -> None:
-        text = self._whole()
+        text = self._whole(self.text)
         if not text.strip():
             return
         if not self._history or self._history[-1] != text:

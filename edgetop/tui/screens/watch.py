@@ -29,6 +29,7 @@ from edgetop.live.proxy_session import OPEN_TO_ALL, ProxySession
 from edgetop.live.server_monitor import SEARCHED_FOR, STATE_WORDS, ServerStatus
 from edgetop.session.requests import (
     CLIENT_HEADINGS,
+    SETTLED_S,
     ClientFigures,
     RereadFigures,
     client_cells,
@@ -258,8 +259,6 @@ PROXY_TICK_S = 0.25
 """What has gone by is read so often, in small pieces: a chunk that goes by meanwhile waits for the interpreter."""
 CLIENTS_SHARE = 0.01
 """Of a core's time, which the figures of the clients may take: they are of all requests so far."""
-SETTLED_S = 10.0
-"""After so long no reading comes that belongs to the last request."""
 LAST_REQUESTS = 8
 _OF_CLIENT = (("REQUESTS", "TOKENS", "SPEED", "FIRST"), ("PROMPT", "CACHED", "GAP", "SHARED"))
 """What a client has in lines of their own, by the headings of the table."""

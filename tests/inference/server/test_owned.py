@@ -96,9 +96,11 @@ def test_the_command_line_names_what_was_chosen_and_no_key() -> None:
     )  # fmt: skip
     assert server_arguments(chosen, "/m", 1)[8:] == [
         "-ngl", "0", "-ctk", "q8_0", "-ctv", "q4_0", "-fa", "on", "--rpc", "a:1,b:2", "--cpu-mask", "f0",
-        "--prio", "-1", "--n-cpu-moe", "8", "-ot", "exps=CPU,attn=CUDA0", "--lora", "/a", "--lora", "/b", "-md", "/d",
-        "--no-mmap", "--swa-full", "--jinja",
+        "--prio", "-1", "-ot", "exps=CPU,attn=CUDA0", "--lora", "/a", "--lora", "/b", "-md", "/d",
+        "--n-cpu-moe", "8", "--no-mmap", "--swa-full", "--jinja",
     ]  # fmt: skip
+    # llama.cpp makes a pattern of each layer that --n-cpu-moe counts, and tries it on every tensor.
+    assert server_arguments(EngineSettings(n_cpu_moe=512), "/m", 1)[8:] == ["--cpu-moe"]
 
 
 def test_a_program_that_is_not_there_is_said(tmp_path: Path) -> None:

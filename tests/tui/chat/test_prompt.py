@@ -10,7 +10,7 @@ from textual.binding import BindingType
 from textual.widgets import Static
 
 from edgetop.tui.app import BaseApp
-from edgetop.tui.chat.prompt import Prompt
+from edgetop.tui.chat.prompt import LINE_MAX, Prompt
 from tests.support.hostile_text import acts_on_a_terminal
 
 
@@ -90,6 +90,18 @@ async def test_a_line_of_a_megabyte_is_folded_and_sent_whole() -> None:
         assert len(app.query_one(Prompt).text) < 100
         await pilot.press("enter", "up", "enter")
         assert app.sent == [f"before\n{line}\nafterx"] * 2
+
+
+async def test_a_line_that_grows_long_piece_by_piece_is_folded_too() -> None:
+    app = PromptApp()
+    piece = "word " * 1900
+    async with app.run_test() as pilot:
+        for _ in range(7):
+            app.post_message(events.Paste(piece))
+            await pilot.pause()
+            assert len(app.prompt.text) < LINE_MAX
+        await pilot.press("x", "enter")
+        assert app.sent == [f"{piece * 7}x"]
 
 
 async def test_grows_to_five_lines_and_shrinks_when_sent() -> None:
