@@ -142,6 +142,8 @@ def _device(name: str, power_mode: str | None, memory_bytes: int | None) -> RunT
     said = memory_bytes if memory_bytes is not None else None if memory_gb is None else round(memory_gb * 2**30)
     sold = memory_sizes(device)
     rooms = [_room(size, CARD_SHARE if card else SYSTEM_SHARE) for size in ([said] if said is not None else sold)]
+    if card:
+        rooms = [replace(room, name=machine.name) for room in rooms]
     if said is not None and sold and said not in sold:
         notes = (*machine.notes, f"It is sold with {_sizes(device)} GB, not with {format_bytes(said)}.")
         machine = replace(machine, notes=notes)

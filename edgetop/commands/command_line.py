@@ -14,8 +14,16 @@ from edgetop import __version__
 from edgetop.commands.verbs import DEFAULT_VERB, EXAMPLES, FIRST, VERBS
 from edgetop.core.errors import UsageError
 from edgetop.core.text import one_line
+from edgetop.io.terminal import terminal_size
 from edgetop.settings.option import TITLES, OneOf, Option, Section
 from edgetop.settings.options import OPTIONS
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal. argparse makes one for each argument, and asks shutil, which brings compression."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=terminal_size().columns - 2)
 
 
 class Parser(argparse.ArgumentParser):
@@ -151,7 +159,7 @@ def parser_of(named: str) -> Parser:
         prog=f"edgetop {named}".strip(),
         description=textwrap.fill(f"{verb.help[:1].upper()}{verb.help[1:]}.", HELP_COLUMNS),
         epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
         allow_abbrev=False,
     )
     if not named:

@@ -306,7 +306,10 @@ class Assessment(Struct, frozen=True, kw_only=True):
             parts += ["--flash-attn", str(settings.flash_attention)]
         if self.requested.n_gpu_layers is not None:
             parts += ["--gpu-layers", str(self.requested.n_gpu_layers)]
-        return tuple(parts)
+        of_server = [] if settings.n_cpu_moe is None else ["--n-cpu-moe", str(settings.n_cpu_moe)]
+        of_server += [word for override in settings.override_tensor for word in ("-ot", override)]
+        of_server += [] if settings.draft_model is None else ["-md", settings.draft_model]
+        return (*parts, *of_server, *(["--engine", "llama-server"] if of_server else []))
 
     @property
     def server_command(self) -> tuple[str, ...]:
@@ -589,7 +592,9 @@ def _draft(
         return None
     if workload.draft is None:
         place = replace(place, past_runs=())  # those of the whole model say nothing of its last layer
-    own = _speed(draft, replace(settings, draft_model=None), workload, place, decode_depth(workload, settings))
+    on_gpu = (draft.n_layer or 0) + 1 if settings.n_gpu_layers else 0  # all of its layers, however many it has
+    alone = replace(settings, draft_model=None, n_gpu_layers=on_gpu)
+    own = _speed(draft, alone, workload, place, decode_depth(workload, settings))
     found = None if isinstance(own, Unavailable) else with_draft(speed, own)
     if found is None or workload.draft is not None:
         return found

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import msgspec
-import platformdirs
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
@@ -38,7 +37,7 @@ from edgetop.fit.machine import (
 )
 from edgetop.fit.machine_profile import MachineProfile
 from edgetop.fit.memory import Features, usual_features
-from edgetop.io.files import toml_text
+from edgetop.io.files import toml_text, user_folder
 
 TABLE = Path(__file__).with_name("devices.toml")
 ROWS = Path(__file__).with_name("devices.csv")
@@ -153,7 +152,7 @@ DeviceTable = Mapping[str, Device]
 
 def default_file() -> Path:
     """The user's own devices."""
-    return platformdirs.user_config_path("edgetop") / FILE_NAME
+    return user_folder("config") / FILE_NAME
 
 
 def load_devices(own: Path | None = None) -> dict[str, Device]:

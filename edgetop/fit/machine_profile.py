@@ -12,13 +12,13 @@ each kind of those.
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from itertools import accumulate
 from math import inf, isfinite
 from pathlib import Path
@@ -26,13 +26,13 @@ from threading import Barrier, BrokenBarrierError, Thread
 from time import perf_counter
 from typing import Annotated, Literal
 
-import platformdirs
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from edgetop.core.errors import EdgetopError
 from edgetop.core.sources import Unavailable
 from edgetop.fit.learning import TimingSample, kept
+from edgetop.io.files import user_folder
 from edgetop.io.json import load_kept, save_kept
 
 MIB = 2**20
@@ -66,6 +66,8 @@ def measure_bandwidth(
 
     `free_bytes` is how much memory may be had. Raises OSError where there is no memory for it.
     """
+    import ctypes  # noqa: PLC0415 - few runs measure, and it takes milliseconds
+
     wanted = buffer_bytes(free_bytes, sysroot)
     with mmap.mmap(-1, wanted) as memory:
         if hasattr(mmap, "MADV_HUGEPAGE"):
@@ -120,6 +122,8 @@ def buffer_bytes(free_bytes: float, sysroot: Path = Path("/")) -> int:
 
 def _fill(address: int, size_bytes: int, now: Callable[[], float]) -> int:
     """Write to the buffer, so that it is real memory and not one page of zeros; returns how much of it came in time."""
+    import ctypes  # noqa: PLC0415 - few runs measure, and it takes milliseconds
+
     begin_s = now()
     for offset in range(0, size_bytes, _CHUNK_BYTES):
         if offset >= SMALLEST_BUFFER_BYTES and now() - begin_s > FILL_S:
@@ -138,6 +142,8 @@ def _rate(address: int, size_bytes: int, cpus: Sequence[int | None], limit_s: fl
     until_s = now() + limit_s
     passes = PASSES_MAX
 
+    memchr = _memchr()
+
     def read(thread: int) -> None:
         nonlocal passes
         _stay_on(cpus[thread])
@@ -152,7 +158,7 @@ def _rate(address: int, size_bytes: int, cpus: Sequence[int | None], limit_s: fl
                 break
             offset = count % (part_bytes // pass_bytes) * pass_bytes
             begin_s = now()
-            _memchr(address + thread * part_bytes + offset, _ABSENT, pass_bytes)
+            memchr(address + thread * part_bytes + offset, _ABSENT, pass_bytes)
             spans_s[thread].append((begin_s, now()))
 
     readers = [Thread(target=read, args=(thread,), daemon=True) for thread in range(threads)]
@@ -186,9 +192,14 @@ def _quantile(rates: list[float]) -> float:
     return sorted(rates)[int(QUANTILE * (len(rates) - 1))]
 
 
-_memchr = ctypes.CDLL(None).memchr
-_memchr.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
-_memchr.restype = ctypes.c_void_p
+@cache
+def _memchr() -> Callable[[int, int, int], object]:
+    import ctypes  # noqa: PLC0415 - few runs measure, and it takes milliseconds
+
+    found = ctypes.CDLL(None).memchr
+    found.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+    found.restype = ctypes.c_void_p
+    return found
 
 
 def _largest_cache_bytes(sysroot: Path) -> int:
@@ -274,7 +285,7 @@ class _Profiles(Struct, frozen=True, kw_only=True):
 
 def default_file() -> Path:
     """Where the profiles of this user's machines are kept."""
-    return platformdirs.user_data_path("edgetop") / FILE_NAME
+    return user_folder("data") / FILE_NAME
 
 
 def measure_machine(

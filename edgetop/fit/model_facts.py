@@ -307,7 +307,7 @@ class ModelFacts(Struct, frozen=True, kw_only=True, dict=True):
     def derived(self, make: Callable[[ModelFacts], Derived]) -> Derived:
         """What a function makes of these facts, which is made once: a prediction asks for it dozens of times."""
         known: dict[str, Any] = self.__dict__
-        name = f"{make.__module__}.{make.__qualname__}"
+        name = _name_of(make)
         if name not in known:
             known[name] = make(self)
         found: Derived = known[name]
@@ -324,6 +324,10 @@ class ModelFacts(Struct, frozen=True, kw_only=True, dict=True):
         return self.derived(_header_of)
 
 
+def _name_of(make: Callable[..., object]) -> str:
+    return f"{make.__module__}.{make.__qualname__}"
+
+
 def _header_of(facts: ModelFacts) -> GgufHeader:
     return GgufHeader(3, facts.metadata, facts.tensors, 0)
 
@@ -338,21 +342,29 @@ def _tensor_uses(facts: ModelFacts) -> list[TensorUse]:
 
 
 def facts_of(
-    headers: Sequence[GgufHeader], *, source: str, sizes_bytes: Sequence[int], files: Sequence[str] = ()
+    headers: Sequence[GgufHeader],
+    *,
+    source: str,
+    sizes_bytes: Sequence[int],
+    files: Sequence[str] = (),
+    like: ModelFacts | None = None,
 ) -> ModelFacts:
     """Put the facts of a model together from the headers of its files, the first one first.
 
     `sizes_bytes` are the sizes of the files and `files` their paths or addresses, `source` if they are not given.
-    Raises ModelError where the files contradict each other, and GgufError for what llama.cpp cannot load.
+    `like` has the same metadata and tensors, of other types. Raises ModelError where the files contradict each other,
+    and GgufError for what llama.cpp cannot load.
     """
     whole = _joined(headers)
-    check_loadable(whole)
+    if like is None:
+        check_loadable(whole)
     shape = shape_of(whole)
-    uses = list(zip(whole.tensors, uses_of(whole.tensors, shape), strict=True))
+    every_use = uses_of(whole.tensors, shape) if like is None else tensor_uses(like)
+    uses = list(zip(whole.tensors, every_use, strict=True))
     by_type = whole.bytes_by_type
     template = whole.chat_template
     name = whole.name or source.rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf")
-    return ModelFacts(
+    made = ModelFacts(
         name=one_line(name[:_TEXT_MAX]),
         source=source,
         files=tuple(files) or (source,),
@@ -384,6 +396,8 @@ def facts_of(
         metadata=whole.metadata,
         tensors=whole.tensors,
     )
+    made.__dict__[_name_of(_tensor_uses)] = every_use
+    return made
 
 
 def draft_within(facts: ModelFacts) -> ModelFacts | None:
@@ -530,8 +544,9 @@ def requantized(facts: ModelFacts, label: str) -> ModelFacts:
         source=facts.source,
         sizes_bytes=[facts.size_bytes - facts.tensor_bytes + weights_bytes],
         files=facts.files,
+        like=facts,
     )
-    return replace(made, name=facts.name)
+    return made if made.name == facts.name else replace(made, name=facts.name)
 
 
 def _in_order(tensors: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -18,7 +18,7 @@ from edgetop.core.format import plural
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import FITS, Assessment, RunTarget, Workload, assess, fits_at
 from edgetop.fit.memory import fitting_kv_type, refusal
-from edgetop.fit.model_facts import ModelFacts, published_models, read_facts, requantized
+from edgetop.fit.model_facts import MIXES, ModelFacts, published_models, read_facts, requantized
 from edgetop.io.log import log
 from edgetop.io.model_file import Result, in_time
 
@@ -134,14 +134,19 @@ def _contexts(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
 
 def _quantizations(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
     facts, fitting = before.facts, before.verdict.fit != "does not fit"
+    sizes = list(MIXES)
     for label in QUANTIZATIONS:
         if label in BAD_QUANTIZATIONS and fitting:
             continue
+        if facts.file_type in MIXES and sizes.index(label) <= sizes.index(facts.file_type):
+            continue  # not smaller
         made = requantized(facts, label)
         if made.tensor_bytes < facts.tensor_bytes * (1 - GAIN_MIN):
             after = assess(made, before.requested, before.workload, place, with_context=False)
             fitting = fitting or after.verdict.fit != "does not fit"
             yield Suggestion(kind="quantization", flag="", words=f"the same model in {label}", after=after)
+            if after.verdict.rank == (0, 0):
+                return  # a smaller one is no better
 
 
 def _models(before: Assessment, place: RunTarget, others: Sequence[ModelFacts]) -> Iterator[Suggestion]:

@@ -101,7 +101,9 @@ def memory_text(assessment: Assessment) -> str:
     context = f"with a context of {assessment.settings.n_ctx} tokens"
     if room is None:
         return f"{format_bytes(need.needed_bytes)} {context}; how much is free is not known"
-    return f"{format_bytes(need.needed_bytes)} of {format_bytes(room.available_bytes)} {context}"
+    there = need.gpu_bytes if room.name else need.needed_bytes
+    rest = f", {format_bytes(need.needed_bytes - there)} in the computer's memory" if there < need.needed_bytes else ""
+    return f"{format_bytes(there)} of {format_bytes(room.available_bytes)} {context}{rest}"
 
 
 def headline(facts: ModelFacts) -> str:
@@ -151,7 +153,8 @@ def memory_lines(assessment: Assessment, place: RunTarget) -> list[str]:
         rest = f"{format_bytes(left)} left" if left >= 0 else f"{format_bytes(-left)} too little"
         free = f"{format_bytes(room.available_bytes)} that are {'taken to be ' * _is_assumed(room)}free"
         limit = "" if _is_assumed(room) else f" ({room.limit})"
-        lines = [f"{format_bytes(need.needed_bytes)} of {free}{limit}: {rest}"]
+        there = need.gpu_bytes if room.name else need.needed_bytes
+        lines = [f"{format_bytes(there)} of {free}{limit}: {rest}"]
         if assessment.verdict.fit == "tight":
             lines.append(f"tight because less than {format_bytes(place.thresholds.margin_bytes(room))} would stay free")
     if place.gpu_room is not None and place.gpu_room is not room and need.gpu_bytes:
@@ -398,7 +401,7 @@ def _value(path: str) -> Callable[[OfferedModel], object]:
 OFFERED_COLUMNS: tuple[Column[OfferedModel], ...] = (
     Column("name", heading="MODEL"),
     Column("file_type", _value("facts.file_type"), "QUANT", _cell(lambda each: each.facts.file_type)),
-    Column("parameters", _value("facts.parameters"), "WEIGHTS",
+    Column("parameters", _value("facts.parameters"), "PARAMS",
            _cell(lambda each: format_count(each.facts.parameters))),
     Column("size_bytes", _value("facts.size_bytes"), "SIZE",
            lambda choice: ("~" if choice.size_is_computed else "") + format_bytes(choice.assessment.facts.size_bytes)),

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 from edgetop.core.errors import UsageError
 from edgetop.core.text import one_line
@@ -31,6 +31,12 @@ def expanded(text: str) -> Path:
         raise UsageError(
             f"{one_line(text)}: there is no home folder {one_line(user)}", "write the whole path"
         ) from None
+
+
+def with_tilde(path: Path | str) -> str:
+    """The path as a person writes it, `~` being the home folder."""
+    home = os.environ.get("HOME", "").rstrip("/") + "/"
+    return f"~/{str(path).removeprefix(home)}" if home != "/" and str(path).startswith(home) else str(path)
 
 
 def ensure_home() -> Path | None:
@@ -60,9 +66,30 @@ def data_folder(environ: Mapping[str, str] = os.environ) -> Path:
     chosen = environ.get("EDGETOP_DATA_DIR", "")
     if chosen:
         return expanded(chosen) / "sessions"
-    from platformdirs import user_data_path  # noqa: PLC0415 - not needed where the folder was chosen
+    return user_folder("data") / "sessions"
 
-    return user_data_path("edgetop") / "sessions"
+
+_XDG: Final = {
+    "cache": ("XDG_CACHE_HOME", ".cache"), "config": ("XDG_CONFIG_HOME", ".config"),
+    "data": ("XDG_DATA_HOME", ".local/share"),
+}  # fmt: skip
+
+
+def user_folder(kind: Literal["cache", "config", "data"]) -> Path:
+    """The folder of edgetop of a kind, where platformdirs has it.
+
+    To import that takes longer than to read a model's header, so on Linux its rule is followed here where it is not
+    loaded yet.
+    """
+    home = os.environ.get("HOME", "")
+    if sys.platform.startswith("linux") and "platformdirs" not in sys.modules and home.startswith("/"):
+        variable, below = _XDG[kind]
+        named = os.environ.get(variable, "")
+        return Path(named if named.startswith("/") else f"{home}/{below}") / "edgetop"
+    import platformdirs  # noqa: PLC0415 - as it says
+
+    found: Path = getattr(platformdirs, f"user_{kind}_path")("edgetop", appauthor=False)
+    return found
 
 
 def hub_home(environment: Mapping[str, str]) -> Path:

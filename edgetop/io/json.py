@@ -13,7 +13,6 @@ from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import msgspec
-import orjson
 from msgspec import Struct, structs
 
 from edgetop.core.errors import EdgetopError
@@ -29,6 +28,8 @@ def encode(value: object, *, indented: bool = False) -> bytes:
 
     Lone surrogates, which no file can hold, become U+FFFD. Raises TypeError for what JSON cannot have.
     """
+    import orjson  # noqa: PLC0415 - many runs write none, and it brings dataclasses and inspect
+
     try:
         return printable(orjson.dumps(value, _parts, orjson.OPT_INDENT_2 if indented else None))
     except TypeError:

@@ -22,13 +22,12 @@ from typing import BinaryIO, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
-from platformdirs import user_cache_path
 
 from edgetop import __version__
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufError, GgufHeader, GgufIncompleteError, read_header
 from edgetop.core.text import one_line
-from edgetop.io.files import read_small, replacement, write_atomically
+from edgetop.io.files import read_small, replacement, user_folder, write_atomically
 
 PurposeName = Literal[
     "text", "embedding", "reranker", "encoder", "rewriting", "diffusion", "image", "speech", "draft", "projector",
@@ -380,7 +379,7 @@ def _read_or_kept(path: Path, file: BinaryIO) -> tuple[GgufHeader, int]:
     size_bytes = state.st_size
     if not size_bytes:
         return read_header(b""), 0
-    kept = user_cache_path("edgetop", appauthor=False) / HEADERS_FOLDER / f"{state.st_dev:x}-{state.st_ino:x}"
+    kept = user_folder("cache") / HEADERS_FOLDER / f"{state.st_dev:x}-{state.st_ino:x}"
     key = f"{_state_words(Path(os.path.realpath(path)), state)}|{state.st_ctime_ns}"
     if (header := _kept_header(kept, key)) is not None:
         return header, size_bytes
@@ -573,7 +572,7 @@ def _state_words(file: Path, state: os.stat_result) -> str:
 
 
 def _digests_file() -> Path:
-    return user_cache_path("edgetop", appauthor=False) / DIGESTS_FILE
+    return user_folder("cache") / DIGESTS_FILE
 
 
 def _digests() -> _Digests:

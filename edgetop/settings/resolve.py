@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from edgetop.core.errors import UsageError
-from edgetop.io.files import read_toml
+from edgetop.io.files import read_toml, user_folder
 from edgetop.settings import options
 from edgetop.settings.option import Option, Section, key_value, one_text, parse_value, text
 
@@ -238,9 +238,7 @@ def read_value(option: Option[T], texts: Sequence[str], where: str) -> T:
 
 def default_config_file() -> Path:
     """config.toml in the user's configuration folder."""
-    from platformdirs import user_config_path  # noqa: PLC0415 - not needed when --config is given
-
-    return user_config_path("edgetop", appauthor=False) / "config.toml"
+    return user_folder("config") / "config.toml"
 
 
 def _config_file(chosen: Origin, on_missing: Callable[[UsageError], None]) -> Path | None:

@@ -13,7 +13,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import RunTarget, Workload, assess, mtp_bytes
 from edgetop.fit.devices import load_devices, machine_of, this_machine
 from edgetop.fit.machine import AVX2, CorrectionFactor, Machine, Processor
-from edgetop.fit.model_facts import draft_within, facts_of
+from edgetop.fit.model_facts import draft_within, facts_of, published_models
 from edgetop.fit.speed import START_S, EnergyPrediction, SpeedPrediction, predict_speed
 from edgetop.fit.wording import draft_lines
 from tests.fit.runs import KEY, run_of_model
@@ -252,3 +252,11 @@ def test_a_model_s_own_layer_for_further_tokens_is_a_draft_model() -> None:
         draft_within(facts_of([read_header(model_bytes("deepseek2-ahead"))], source="m", sizes_bytes=[10**6]))
         is not None
     ), "latent attention, experts"
+
+
+def test_a_draft_model_with_more_layers_than_the_model_lies_on_the_card_too() -> None:
+    listed = {model.name: model for model in published_models()}
+    large, small = (listed[name].facts("Q4_K_M") for name in ("Llama-3.2-1B-Instruct", "SmolLM2-135M-Instruct"))
+    assert (large.n_layer, small.n_layer) == (16, 30)
+    place = RunTarget(machine=machine_of(load_devices()["rtx-3090"]), threads=8, room=None)
+    assert assess(large, EngineSettings(), Workload(draft=small), place).draft is not None

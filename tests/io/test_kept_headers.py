@@ -16,7 +16,7 @@ from tests.support.gguf_files import ARRAY, STRING, array, gguf, pair, tensor, t
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(model_file, "user_cache_path", lambda *_a, **_k: tmp_path / "cache")
+    monkeypatch.setattr(model_file, "user_folder", lambda _: tmp_path / "cache")
     monkeypatch.setattr(model_file, "_KEPT_FROM_BYTES", 2**16)
     monkeypatch.setattr(model_file, "_SETTLED_NS", -(10**18))
     return tmp_path / "cache" / model_file.HEADERS_FOLDER

@@ -20,7 +20,7 @@ DIGEST = hashlib.sha256(DATA).hexdigest()
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(model_file, "user_cache_path", lambda *_a, **_k: tmp_path / "cache")
+    monkeypatch.setattr(model_file, "user_folder", lambda _: tmp_path / "cache")
     return tmp_path / "cache"
 
 

@@ -144,7 +144,7 @@ CHECK_COLUMNS: Sequence[Column[ModelRow]] = (
     _assessed("FITS", 9, max(map(len, FITS)), lambda each: each.verdict.fit or NOT_AVAILABLE, _by_fit, right=False),
     NAME,
     _assessed("QUANT", 6.5, 7, lambda each: each.facts.file_type, right=False),
-    _assessed("WEIGHTS", 1, 7, lambda each: format_count(each.facts.parameters),
+    _assessed("PARAMS", 1, 7, lambda each: format_count(each.facts.parameters),
               lambda each: (-float(each.facts.parameters),)),
     Column(heading="SIZE", text=lambda row: format_bytes_short(row.size_bytes) if row.size_bytes else "",
            rank=lambda row: (float(row.size_bytes),), importance=5, usual=5, most=6, right=True),
@@ -231,7 +231,10 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
             yield ModelRow(name, Path(offer.name), offer.size_bytes or 0, "server")
 
     def _add_rows(self, rows: list[ModelRow], *, fresh: bool, complete: bool) -> None:
+        at_top = self._at == self._nearest(0, 1)
         super()._add_rows(rows, fresh=fresh, complete=complete)
+        if at_top:  # nobody has moved it: the best one is first, and more of them come
+            self._choose(self._nearest(0, 1))
         at = next((at for at, row in enumerate(self._rows) if row.loaded), None) if self._seeks_loaded else None
         if at is not None:
             self._seeks_loaded = False

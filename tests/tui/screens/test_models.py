@@ -160,6 +160,14 @@ async def test_six_hundred_models_do_not_hold_up_the_screen(tmp_path: Path) -> N
         await until_shown(pilot, "600 rows")
 
 
+async def test_the_cursor_stays_on_the_best_row_while_better_ones_come(tmp_path: Path) -> None:
+    file = write_model(tmp_path / "tiny.gguf")
+    found = [Candidate(f"{letter}{number}", file) for letter in "za" for number in range(20)]
+    app = app_of(ModelAssessments(lambda: found, place_of, contexts=None))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, "40 rows", "> fits         a0 ")
+
+
 async def test_the_row_that_was_chosen_stays_chosen_when_the_order_changes() -> None:
     app = app_of(Shelf())
     async with app.run_test(size=(120, 36)) as pilot:
