@@ -1,6 +1,7 @@
-"""Whether edgetop loses, hangs, or leaves a terminal raw, however it ends: random kills, signals, failing system calls.
+"""Whether edgetop loses, hangs, or leaves a terminal raw, however it ends: kills, signals, failing calls, clock jumps.
 
-    python -m benchmarks.crash                          500 kills, 200 signals, calls that fail in four ways, 8 at once
+    python -m benchmarks.crash                          500 kills, 200 signals, each call failing in four ways, the
+                                                        clock jumping, 8 at once
     python -m benchmarks.crash --kills 20 --signals 10  fewer
 
 Needs `cc` for the library that makes system calls fail. A word counts as lost when it was shown more than a second
@@ -50,7 +51,9 @@ _LIBRARY = r"""
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 static int done;
 static int fails(const char *call, const char *path) {
@@ -84,7 +87,39 @@ int unlink(const char *path) { REAL(int, "unlink", const char *); return fails("
     REAL(int, #call, const char *, int, ...); \
     return (flags & (O_WRONLY | O_RDWR)) && fails("open", path) ? -1 : real(path, flags, mode); }
 OPEN(open) OPEN(open64)
+/* The clock of the wall jumps some seconds after this process has begun to ask for it. */
+static int (*real_clock)(clockid_t, struct timespec *);
+static long jumped(void) {
+    static time_t begun;
+    struct timespec now;
+    const char *by = getenv("JUMP_BY_S"), *after = getenv("JUMP_AFTER_S");
+    if (!real_clock) real_clock = dlsym(RTLD_NEXT, "clock_gettime");
+    if (!by || !after || real_clock(CLOCK_MONOTONIC, &now)) return 0;
+    if (!begun) begun = now.tv_sec;
+    return now.tv_sec - begun >= atol(after) ? atol(by) : 0;
+}
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    long by_s = clock == CLOCK_REALTIME ? jumped() : 0;
+    if (!real_clock) real_clock = dlsym(RTLD_NEXT, "clock_gettime");
+    int failed = real_clock(clock, now);
+    now->tv_sec += by_s;
+    return failed;
+}
+time_t time(time_t *kept) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return kept ? *kept = now.tv_sec : now.tv_sec;
+}
+int gettimeofday(struct timeval *kept, void *zone) {
+    struct timespec now;
+    int failed = clock_gettime(CLOCK_REALTIME, &now);
+    kept->tv_sec = now.tv_sec, kept->tv_usec = now.tv_nsec / 1000;
+    return failed;
+}
 """
+
+JUMPS_S = (-10 * 366 * 86_400, -86_400, -3, 86_400, 10 * 366 * 86_400)
+JUMP_AFTER_S = 2
 
 
 class Case:
@@ -167,15 +202,17 @@ class Case:
         shutil.rmtree(self.home.folder, ignore_errors=True)
 
 
-def _ended(folder: Path, chance: random.Random, number: int, *, screen: bool) -> str:
+def _ended(
+    folder: Path, chance: random.Random, number: int, *, screen: bool, environment: dict[str, str] | None = None
+) -> str:
     """One edgetop that a signal ends at any moment."""
-    case = Case(folder, screen=screen)
+    case = Case(folder, screen=screen, environment=environment)
     try:
         if screen and chance.random() < 0.8:
             if not case.sees("loaded in"):
                 return "hung"
             os.write(case.master, b"Count.\r")
-        case.look(chance.uniform(0.0, 4.0))
+        case.look(chance.uniform(0.0, 4.0) + (JUMP_AFTER_S if environment else 0))
         return case.end(number)
     finally:
         case.close()
@@ -227,6 +264,11 @@ def _cases(options: argparse.Namespace, folder: Path, library: Path) -> Iterator
         for place in PLACES:
             for fault in FAULTS if options.faults else ():
                 yield f"{call} fails", _failing(folder, library, call, place, fault)
+    for jump_s in JUMPS_S if options.jumps else ():
+        jumping = {"LD_PRELOAD": str(library), "JUMP_BY_S": str(jump_s), "JUMP_AFTER_S": str(JUMP_AFTER_S)}
+        for which in (signal.SIGKILL, signal.SIGINT):
+            for screen in (False, True):
+                yield "clock jumps", _ended(folder, chance, which, screen=screen, environment=jumping)
     yield "8 at once", _at_once(folder)
 
 
@@ -248,6 +290,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--signals", type=int, default=200)
     parser.add_argument("--faults", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--jumps", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     tried: Counter[str] = Counter()

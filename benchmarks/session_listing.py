@@ -21,10 +21,9 @@ from statistics import median
 
 from benchmarks import run_benchmark
 from edgetop.session.file_io import save
-from edgetop.session.listing import entry_of
+from edgetop.session.listing import SHOWN, entry_of
 from edgetop.session.store import Store
 from edgetop.tui.screens.list import cells_of, fit_columns
-from edgetop.tui.screens.sessions import COLUMNS as SCREEN_COLUMNS
 from tests.support.long_sessions import an_hour
 
 COUNTS = (1, 20, 200, 1000)
@@ -67,7 +66,7 @@ def _measure(data: str, count: int, repeat: int) -> None:
 
 def _draw(store: Store) -> None:
     entries = [entry_of(each) for each in store.list()]
-    slots = fit_columns(SCREEN_COLUMNS, entries, COLUMNS, "braille")
+    slots = fit_columns(SHOWN, entries, COLUMNS, "braille")
     for entry in entries[:ROWS]:
         cells_of(entry, slots, "braille")
 

@@ -17,19 +17,24 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
+from urllib.request import urlopen
 
 from rich.console import Console
 from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 
 from edgetop.inference.scripted import Reply
+from edgetop.io import json
 from edgetop.session.store import example_pair
 from tests.support.demo_session import DemoApp, demo_records
 from tests.support.isolated_home import IsolatedHome
+from tests.support.llama_cpp_servers import llama_server
 from tests.support.requirements import need_demo_model
 from tests.support.tmux import Tmux
 
@@ -62,6 +67,8 @@ class Shown(NamedTuple):
     keys: Sequence[str]
     seen: str
     term: str = "xterm-256color"
+    is_served: bool = False
+    """Beside a llama-server that answers."""
 
 
 EXAMPLES = ("1", "2")
@@ -71,6 +78,8 @@ PROGRAM = {
     "sessions": Shown(("--power", "none"), ("F3",), "lighthouse"),
     "models": Shown(("--power", "none"), ("F4",), "SmolLM2"),
     "settings": Shown(("--power", "none"), ("F2",), "temp"),
+    "palette": Shown(("--power", "none"), ("C-p",), "Commands"),
+    "watch": Shown(("watch", "--power", "none"), (), r"[1-9][\d.]* tok/s", is_served=True),
     "linux": Shown(("replay", *EXAMPLES[:1]), ("End",), "J/tok", "linux"),
     "vt100": Shown(("replay", *EXAMPLES[:1]), ("End",), "J/tok", "vt100"),
 }
@@ -78,7 +87,7 @@ PROGRAM = {
 
 def draw_program(shown: Shown) -> Iterator[str]:
     """The real program, as tmux has it on its screen, in every size."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as opened:
         home = IsolatedHome(Path(name))
         sessions = home.data / "sessions"
         sessions.mkdir(parents=True)
@@ -90,7 +99,10 @@ def draw_program(shown: Shown) -> Iterator[str]:
         model.symlink_to(need_demo_model())
         (home.folder / "state" / "edgetop").mkdir(parents=True)
         (home.folder / "state" / "edgetop" / "welcomed").touch()
-        started = () if shown.arguments[0] in {"replay", "compare"} else ("-m", str(model))
+        started = () if shown.arguments[0] in {"replay", "compare", "watch"} else ("-m", str(model))
+        if shown.is_served:
+            url = opened.enter_context(answering_server(model))
+            started = ("--server", url)
         command = ["env", f"TERM={shown.term}", *home.command(*shown.arguments, *started)]
         window = Tmux(command, environment=home.environment, folder=home.folder, columns=SIZES[0][0], rows=SIZES[0][1])
         try:
@@ -106,6 +118,27 @@ def draw_program(shown: Shown) -> Iterator[str]:
         finally:
             window.close()
             home.end()
+
+
+@contextmanager
+def answering_server(model: Path) -> Iterator[str]:
+    """The address of a llama-server that answers one prompt after another."""
+    asked = {"prompt": "The lighthouse keeper", "n_predict": 200, "temperature": 0}
+    with llama_server(model, threads=1) as (url, _):
+        ended = threading.Event()
+
+        def ask() -> None:
+            while not ended.is_set():
+                with suppress(OSError):
+                    urlopen(f"{url}/completion", json.encode(asked)).read()  # noqa: S310 - of our own server
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            yield url
+        finally:
+            ended.set()
+            thread.join()
 
 
 def svg_of(styled: str, size: tuple[int, int]) -> str:

@@ -59,7 +59,7 @@ COLUMNS: tuple[Column[ListedModel], ...] = (
         heading="BITS",
         text=lambda each: NOT_AVAILABLE if each.bits_per_weight is None else f"{each.bits_per_weight:.2f}",
     ),
-    Column("parameters", heading="WEIGHTS", text=lambda each: format_count(each.parameters)),
+    Column("parameters", heading="PARAMS", text=lambda each: format_count(each.parameters)),
     Column("n_ctx_train", lambda each: each.header.n_ctx_train if each.header else None, "CONTEXT"),
     Column("license", lambda each: (each.header.license if each.header else "") or None),
     Column("purpose", lambda each: each.purpose or None),
@@ -110,7 +110,7 @@ def _list_offers(choice: ServerChoice, form: str | None) -> None:
         Column("kind", lambda _: found.kind),
         Column("size_bytes", heading="SIZE", text=lambda offer: format_bytes(offer.size_bytes)),
         Column("quantization", lambda offer: offer.quantization or None, "QUANT"),
-        Column("parameters", heading="WEIGHTS", text=lambda offer: format_count(offer.parameters)),
+        Column("parameters", heading="PARAMS", text=lambda offer: format_count(offer.parameters)),
         Column("n_ctx_train", heading="CONTEXT"),
         Column("loaded", heading="STATE", text=lambda offer: _STATES[offer.loaded]),
     )

@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -20,7 +20,7 @@ from edgetop.core.energy.duty import Price, battery_hours, cost_of
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.format import NOT_AVAILABLE, Column, format_duration, format_significant
 from edgetop.core.quantity import Interval, with_interval
-from edgetop.core.text import csv_lines, literal, markdown_table, one_line
+from edgetop.core.text import csv_lines, literal, markdown_table, one_line, one_lines
 from edgetop.io import json
 from edgetop.io.files import write_atomically
 from edgetop.io.terminal import terminal_kind, terminal_size
@@ -184,15 +184,24 @@ def write_listing(items: Sequence[T], columns: Sequence[Column[T]], form: str | 
         flat = [each for name, values in by_column for each in _csv_columns(name, values)]
         write_data(csv_lines([[name for name, _ in flat], *zip(*(values for _, values in flat), strict=True)]))
         return
-    cells = [[column.heading, *(_encodable(column.text(item)) for item in items)] for column in shown]
+    write_columns(shown, [list(map(column.text, items)) for column in shown], form)
+
+
+def write_columns(shown: Sequence[Column[T]], texts: Iterable[Sequence[str]], form: str | None) -> None:
+    """Print the texts of each column as a table, or as `md`, as `write_listing` does."""
+    cells = [_encodable([column.heading, *each]) for column, each in zip(shown, texts, strict=True)]
     if form == "md":
         write_data(markdown_table(list(zip(*cells, strict=True))))
         return
+    cells = [one_lines(each) for each in cells]
     room = _table_columns()
-    order = sorted((at for at, column in enumerate(shown) if column.importance), key=lambda at: shown[at].importance)
-    while room < sys.maxsize and order and not _fits(list(zip(*filter(None, cells), strict=True)), room):
-        cells[order.pop(0)] = []
-    write_data(table(list(zip(*filter(None, cells), strict=True)), room))
+    if room < sys.maxsize:
+        needed = [max(map(_least_width, each)) + GAP for each in cells]
+        order = [at for at, column in enumerate(shown) if column.importance]
+        for at in sorted(order, key=lambda at: shown[at].importance):
+            if sum(needed) - GAP > room:
+                cells[at], needed[at] = [], 0
+    sys.stdout.write(_laid_out([each for each in cells if each], room))
 
 
 def _csv_columns(name: str, values: Sequence[object]) -> Iterator[tuple[str, list[object]]]:
@@ -204,13 +213,13 @@ def _csv_columns(name: str, values: Sequence[object]) -> Iterator[tuple[str, lis
         yield name, [" ".join(map(str, value)) if isinstance(value, tuple | list) else value for value in values]
 
 
-def _encodable(text: str) -> str:
+def _encodable(texts: Sequence[str]) -> Sequence[str]:
     """With `+-` where stdout cannot write `±`."""
     try:
         "±".encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
-        return text.replace("±", "+-")
-    return text
+        return [text.replace("±", "+-") for text in texts]
+    return texts
 
 
 def table(rows: Sequence[Sequence[str]], columns: int | None = None) -> str:
@@ -218,21 +227,22 @@ def table(rows: Sequence[Sequence[str]], columns: int | None = None) -> str:
 
     Texts are cut for that, figures never: where these alone do not fit, each row is a block of lines.
     """
-    harmless = [[one_line(cell) for cell in row] for row in rows]
-    widths = [max(map(_width, column)) for column in zip(*harmless, strict=True)]
-    too_wide = sum(widths) + GAP * (len(widths) - 1) - (columns or sys.maxsize)
+    return _laid_out([one_lines(column) for column in zip(*rows, strict=True)], columns)
+
+
+def _laid_out(cells: Sequence[Sequence[str]], room: int | None) -> str:
+    """`table` of columns that are harmless."""
+    widths = [max(map(_width, column)) for column in cells]
+    too_wide = sum(widths) + GAP * (len(widths) - 1) - (room or sys.maxsize)
     if too_wide > 0:
-        if columns is not None and not _fits(harmless, columns):
-            return _blocks(harmless)
-        least = [max(map(_least_width, column)) for column in zip(*harmless, strict=True)]
+        least = [max(map(_least_width, column)) for column in cells]
+        if room is not None and sum(least) + GAP * (len(least) - 1) > room:
+            return _blocks(list(zip(*cells, strict=True)))
         for _ in range(too_wide):
             widest = max(range(len(widths)), key=lambda index: (widths[index] > least[index], widths[index]))
             widths[widest] -= 1
-    lines = (
-        (" " * GAP).join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in harmless
-    )
-    return "".join(f"{line}\n" for line in lines)
+    padded = [[_padded(cell, width) for cell in column] for column, width in zip(cells, widths, strict=True)]
+    return "".join([f"{(' ' * GAP).join(row).rstrip()}\n" for row in zip(*padded, strict=True)])
 
 
 GAP = 2
@@ -249,12 +259,6 @@ def _table_columns() -> int:
     return terminal_size().columns
 
 
-def _fits(rows: Sequence[Sequence[str]], columns: int) -> bool:
-    """Whether the rows have room in so many columns once their texts are cut."""
-    least = [max(map(_least_width, column)) for column in zip(*rows, strict=True)]
-    return sum(least) + GAP * (len(least) - 1) <= columns
-
-
 def _least_width(cell: str) -> int:
     width = _width(cell)
     return width if _FIGURE.match(cell) else min(width, TEXT_LEAST)
@@ -262,6 +266,8 @@ def _least_width(cell: str) -> int:
 
 def _padded(cell: str, width: int) -> str:
     """A cell in `width` columns, cut where it is longer."""
+    if cell.isascii() and len(cell) <= width:
+        return cell.ljust(width)
     if _width(cell) > width:
         while _width(cell) > width - len(CUT):
             cell = cell[:-1]
@@ -270,6 +276,8 @@ def _padded(cell: str, width: int) -> str:
 
 
 CUT = "~"
+FIRST_MARK = "\u0300"
+"""Harmless characters before it have one cell each."""
 
 
 def _blocks(rows: Sequence[Sequence[str]]) -> str:
@@ -283,7 +291,7 @@ def _blocks(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _width(text: str) -> int:
-    if text.isascii():
+    if text.isascii() or max(text) < FIRST_MARK:
         return len(text)
     wide = sum(unicodedata.east_asian_width(character) in {"W", "F"} for character in text)
     marks = sum(unicodedata.category(character) in {"Mn", "Me", "Cf"} for character in text)

@@ -18,8 +18,7 @@ from edgetop.core.format import format_bytes, format_time
 from edgetop.report.page import Recorded, Study, report_page
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.reading import read_all
-from edgetop.session.file import to_session
-from edgetop.session.file_io import SessionFileError, load_file
+from edgetop.session.file_io import load, load_without_readings
 from edgetop.settings.resolve import Settings
 
 STDOUT = "-"
@@ -64,9 +63,5 @@ def default_name(paths: Sequence[Path]) -> str:
 
 
 def _recorded(path: Path, duty: Duty | None) -> Recorded:
-    file = load_file(path)
-    file = replace(file, summary=with_duty(file.summary, duty))
-    try:
-        return Recorded(file=file, session=to_session(file))
-    except ValueError as error:
-        raise SessionFileError(f"{path}: {error}", "`edgetop sessions validate` tells all that is wrong") from None
+    session, file = load(path), load_without_readings(path)
+    return Recorded(file=replace(file, summary=with_duty(file.summary, duty)), session=session)

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from edgetop.commands.output import (
     print_status,
     show_progress,
     table,
+    write_columns,
     write_data,
     write_json,
     write_listing,
@@ -58,17 +59,20 @@ from edgetop.session.file_io import (
     SessionFileError,
     ShownTurn,
     changes,
+    load,
     load_file,
     load_head,
     load_shown,
+    load_without_readings,
     read_bytes,
     recomputed,
     rewrite,
     validate,
 )
 from edgetop.session.journal import RecoveredJournal
-from edgetop.session.listing import COLUMNS, Totals, entry_of, models_of, totals
+from edgetop.session.listing import COLUMNS, SHOWN, Totals, entry_of, models_of, shown_rows, totals
 from edgetop.session.requests import client_rows, energy_note, knee_line, level_rows, reread_rows
+from edgetop.session.session import Series
 from edgetop.session.store import LabelError, Store, StoreError, complete_digests, prunable, retag, write_labels
 from edgetop.session.watch import figure_rows
 from edgetop.settings.option import parse_value, real
@@ -350,7 +354,7 @@ def export(path: Path, form: str, output: str | None) -> int:
     Raises SessionFileError for a session that cannot be read, NoParquetError, and EdgetopError where nothing can be
     written.
     """
-    file = _checked_file(path)
+    series = load(path).series.values()
     try:
         if form == "html":
             from edgetop.commands.report import report_of  # noqa: PLC0415 - with the plotting library
@@ -362,7 +366,7 @@ def export(path: Path, form: str, output: str | None) -> int:
             written = [_write_json(path, Path(output or f"{path.stem}.export.json"))]
         else:
             folder = Path(output or path.stem)
-            written = _write_tables(file, folder, form)
+            written = _write_tables(load_without_readings(path), series, folder, form)
     except OSError as error:
         raise EdgetopError(f"{error.filename or output}: {error.strerror}", "choose another place with -o") from None
     for each in written:
@@ -385,12 +389,12 @@ def _write_json(path: Path, target: Path) -> Path:
     return target
 
 
-def _write_tables(file: SessionFile, folder: Path, form: str) -> list[Path]:
+def _write_tables(file: SessionFile, series: Iterable[Series], folder: Path, form: str) -> list[Path]:
     if form == "parquet":
         require_parquet()
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for each in tables_of(file):
+    for each in tables_of(file, series):
         target = folder / f"{each.name}.{form}"
         if form == "parquet":
             with replacement(target) as part:
@@ -567,16 +571,18 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _list(store: Store, arguments: argparse.Namespace) -> int:
     words, chosen = getattr(arguments, "words", []), arguments.format
-    listed = store.list()
-    entries = [entry for each in listed if (entry := entry_of(each)).matches(words)]
-    if not listed and chosen is None:
+    if chosen in {"json", "csv"}:
+        write_listing([entry for each in store.list() if (entry := entry_of(each)).matches(words)], COLUMNS, chosen)
+        return 0
+    rows, count = shown_rows(store, words)
+    if not count and chosen is None:
         print_status(f"no sessions in {store.folder} yet; `edgetop` or `edgetop run` records one")
-    elif not entries and chosen is None:
+    elif not rows and chosen is None:
         print_status(
-            f"none of {len(listed)} sessions has {' '.join(words)} in its title, tags, model, quantization or device"
+            f"none of {count} sessions has {' '.join(words)} in its title, tags, model, quantization or device"
         )
     else:
-        write_listing(entries, COLUMNS, chosen)
+        write_columns(SHOWN, list(zip(*rows, strict=True)) or [[]] * len(SHOWN), chosen)
     return 0
 
 

@@ -72,6 +72,7 @@ class TurnFigures(Struct, frozen=True, kw_only=True):
     token_gap_ms: TokenGaps | None = None
     paused_s: float | None = None
     decode_unpaused_tokens_per_s: float | None = None
+    prefill_unpaused_tokens_per_s: float | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     generated_tokens: int = 0
@@ -273,6 +274,13 @@ FIGURES: tuple[Figure, ...] = (
         formula="prompt tokens evaluated, without those from the cache / time from the beginning of the prefill to the "
         "logits of the last of them; `bench` prints it as `avg_ts` of a pp test",
         source="progress of the prefill, stamped in the process that decodes; of a server, what it reports",
+    ),
+    _stamped(
+        name="prefill_unpaused_tokens_per_s", label="prefill speed without the pauses", unit="tok/s", kind="speed",
+        of=("turn", "session"), combined="ratio", weight="prefill seconds", absent="it was not paused",
+        only_known=True,
+        formula="as prefill speed, over the time in which the model did not stand still",
+        source="progress of the prefill, stamped in the process that decodes",
     ),
     _stamped(
         name=FIRST_TOKEN, label="time to the first token", heading="first", unit="s", kind="time", better="lower",

@@ -54,6 +54,27 @@ def one_line(text: str, *, ascii: bool = False) -> str:  # noqa: A002 - the opti
     return literal(" ".join(text.split()), ascii=ascii)
 
 
+def one_lines(texts: Sequence[str]) -> Sequence[str]:
+    """Each as `one_line` gives it; looked at together where none needs a change, as in a column of a long list."""
+    joined = "\n".join(texts)
+    text = joined.replace("\n", "")
+    apart = len(joined) - len(text) == max(0, len(texts) - 1)
+    if apart and text.isprintable() and _is_latin(text):
+        lines = f"\n{joined}\n"
+        if not any(blanks in lines for blanks in ("  ", "\n ", " \n")):
+            return texts
+    return [one_line(each) for each in texts]
+
+
+def _is_latin(text: str) -> bool:
+    """Whether no character is combined with another one, and none is wide."""
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def distinct(texts: Iterable[str]) -> str:
     """Texts that are not empty, each once, with commas between them."""
     return ", ".join(dict.fromkeys(text for text in texts if text))

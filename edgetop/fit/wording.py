@@ -401,7 +401,7 @@ def _value(path: str) -> Callable[[OfferedModel], object]:
 OFFERED_COLUMNS: tuple[Column[OfferedModel], ...] = (
     Column("name", heading="MODEL"),
     Column("file_type", _value("facts.file_type"), "QUANT", _cell(lambda each: each.facts.file_type)),
-    Column("parameters", _value("facts.parameters"), "WEIGHTS",
+    Column("parameters", _value("facts.parameters"), "PARAMS",
            _cell(lambda each: format_count(each.facts.parameters))),
     Column("size_bytes", _value("facts.size_bytes"), "SIZE",
            lambda choice: ("~" if choice.size_is_computed else "") + format_bytes(choice.assessment.facts.size_bytes)),

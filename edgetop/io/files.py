@@ -33,6 +33,12 @@ def expanded(text: str) -> Path:
         ) from None
 
 
+def with_tilde(path: Path | str) -> str:
+    """The path as a person writes it, `~` being the home folder."""
+    home = os.environ.get("HOME", "").rstrip("/") + "/"
+    return f"~/{str(path).removeprefix(home)}" if home != "/" and str(path).startswith(home) else str(path)
+
+
 def ensure_home() -> Path | None:
     """Have a home folder where the user has none, as in containers and services: a temporary one, which is returned.
 

@@ -107,8 +107,11 @@ class Conversation:
         self._current: Turn
         self._continues = False
         self._measures = False
-        self._long_gaps: list[int] = []
-        """Indices of the turn's tokens that came late and are not known to be late by a pause."""
+        self._late: dict[int, bool] = {}
+        """The turn's tokens that came late and are not known to be late by a pause, by their indices, and whether their
+        gaps have been held against the others."""
+        self._standstills: list[StoodStill] = []
+        """Of the worker, in the turn."""
         self._usual_gaps_us: Sequence[int] = ()
         """Between tokens of the turn before."""
         self._stop_asked_us: int | None = None
@@ -383,10 +386,15 @@ class Conversation:
                     self.history.counted_tokens = report.context_used if report.generated_tokens else None
 
     def _take_standstill(self, report: StoodStill) -> None:
-        """Record that the worker stood still while it evaluated the prompt; later the gaps between tokens tell."""
-        begin_us = report.t_us - report.for_us
-        if self.phase in {"answering", "stopping"} and all(begin_us < t_us for t_us in self._current.token_t_us[:1]):
+        """Record that the worker stood still while it evaluated the prompt, or between two tokens."""
+        if self.phase not in {"answering", "stopping"}:
+            return
+        stamps = self._current.token_t_us
+        if all(report.t_us - report.for_us < t_us for t_us in stamps[:1]):
             self._record_pause(report.t_us, report.for_us)
+        else:
+            self._standstills.append(report)
+            self._look_for_pauses(len(stamps))
 
     def _record_pause(self, t_us: int, paused_us: int) -> None:
         paused_s = paused_us / US_PER_S
@@ -396,19 +404,24 @@ class Conversation:
     def _look_for_pauses(self, known: int) -> None:
         """Record the pauses among the gaps before the tokens from index `known` on, and those not judged so far."""
         stamps = self._current.token_t_us
-        late = [index for index in range(known, len(stamps)) if stamps[index] - stamps[index - 1] >= STOPPED_US]
-        self._long_gaps += late
-        if not self._long_gaps:
+        late = (index for index in range(known, len(stamps)) if stamps[index] - stamps[index - 1] >= STOPPED_US)
+        self._late |= dict.fromkeys(late, False)
+        if not self._late:
             return
         gaps_us = [later - earlier for earlier, later in pairwise(stamps)]
         others_us = [*self._usual_gaps_us, *(gap_us for gap_us in gaps_us if gap_us < STOPPED_US)]
-        for index in tuple(self._long_gaps):
-            paused_us = pause_of(gaps_us[index - 1], others_us)
-            if paused_us is None:
-                continue
-            self._long_gaps.remove(index)
+        for index, is_judged in tuple(self._late.items()):
+            paused_us = None if is_judged else pause_of(gaps_us[index - 1], others_us)
+            self._late[index] = is_judged or paused_us is not None
+            paused_us = paused_us or self._stood_still_us(stamps[index - 1], stamps[index])
             if paused_us:
+                del self._late[index]
                 self._record_pause(stamps[index], paused_us)
+
+    def _stood_still_us(self, begin_us: int, end_us: int) -> int:
+        """For how long the worker said that it did not run between two moments."""
+        parts = (min(end_us, each.t_us) - max(begin_us, each.t_us - each.for_us) for each in self._standstills)
+        return sum(part_us for part_us in parts if part_us > 0)
 
     def _answer_again(self) -> None:
         """Answer the prompt that a dead engine left unanswered."""
@@ -429,7 +442,7 @@ class Conversation:
         if self.turn > 1:
             before = pairwise(self._current.token_t_us)
             self._usual_gaps_us = [gap_us for a, b in before if (gap_us := b - a) < STOPPED_US]
-        self._long_gaps = []
+        self._late, self._standstills = {}, []
         started = TurnStarted(
             turn=self.turn,
             t_us=self._clock(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import PurePath, PureWindowsPath
 from typing import Any, NamedTuple
@@ -67,8 +67,8 @@ from edgetop.report.plots import (
 from edgetop.report.svg import drawn
 from edgetop.session.compare.result import Cell, Comparison, Row, Verdict
 from edgetop.session.compare.wording import change_text, conclusion, full_title, label_of
-from edgetop.session.file import SeriesEntry, SessionFile, TurnEntry
-from edgetop.session.session import Session
+from edgetop.session.file import SessionFile, TurnEntry
+from edgetop.session.session import Series, Session
 from edgetop.session.watch import figure_rows
 
 
@@ -116,10 +116,10 @@ def measurements_of(summary: Summary, *, energy: bool) -> Iterator[Measurement]:
             yield Measurement(name=figure.label, value=text_of(figure, value), how=figure.formula)
 
 
-def energy_basis(energy: Energy, series: Sequence[SeriesEntry]) -> list[Fact]:
+def energy_basis(energy: Energy, read: Iterable[Series]) -> list[Fact]:
     """What the energy figures rest on."""
     names = energy.source.split(" + ")
-    drivers = ", ".join(entry.source.driver for entry in series if entry.source.name in names)
+    drivers = ", ".join(series.info.driver for series in read if series.info.name in names)
     facts = [
         ("covers", energy.scope.replace("_", " ")),
         ("source", f"{energy.source} ({drivers})" if drivers else energy.source),
@@ -200,22 +200,22 @@ def _watch_facts(file: SessionFile) -> list[tuple[str, str]]:
     return [*services, *((name, value) for name, value in figure_rows(file.watch))]
 
 
-def sources_of(file: SessionFile) -> Iterator[SourceText]:
+def sources_of(session: Session) -> Iterator[SourceText]:
     """What was read, how often, and what of it is missing."""
-    for entry in file.series:
-        source = entry.source
+    for series in session.series.values():
+        source = series.info
         channels = ", ".join(f"{channel.label or channel.name} ({channel.unit})" for channel in source.channels)
         reasons: dict[str, int] = {}
-        for name, runs in entry.missing.items():
-            for run in runs:
-                line = f"{name}: {run.reason}"
+        for column in series.columns:
+            for run in column.runs:
+                line = f"{column.channel.name}: {run.reason}"
                 reasons[line] = reasons.get(line, 0) + run.count
-        missing = [f"{line} ({count} of {len(entry.dt_us)})" for line, count in reasons.items()]
+        missing = [f"{line} ({count} of {len(series.t_us)})" for line, count in reasons.items()]
         more = [f"and {len(missing) - MISSING_SHOWN} more reasons"] if len(missing) > MISSING_SHOWN else []
         yield SourceText(
             name=f"{source.name} ({source.driver})",
             what=channels,
-            readings=f"{len(entry.dt_us)}, every {format_seconds(source.period_s)}",
+            readings=f"{len(series.t_us)}, every {format_seconds(source.period_s)}",
             missing=(*missing[:MISSING_SHOWN], *more),
         )
 
@@ -365,6 +365,7 @@ class Recorded(Struct, frozen=True, kw_only=True):
     """A recorded session of the comparison."""
 
     file: SessionFile
+    """Without its series."""
     session: Session
 
 
@@ -504,8 +505,8 @@ def _section(key: str, name: str, recorded: Recorded, *, interactive: bool) -> S
         plot=_plot(f"plot-{key}", spec, replace(caption, rows=session_windows(series)), interactive=interactive),
         measurements=list(measurements_of(summary, energy=False)),
         energy=[] if energy is None else list(measurements_of(summary, energy=True)),
-        energy_basis=[] if energy is None else energy_basis(energy, file.series),
-        sources=list(sources_of(file)),
+        energy_basis=[] if energy is None else energy_basis(energy, recorded.session.series.values()),
+        sources=list(sources_of(recorded.session)),
         events=events,
     )
 

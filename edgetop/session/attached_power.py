@@ -133,8 +133,8 @@ def loads_of(session: Session) -> list[_Load]:
     found = [_spans_load(name, sorted(spans)) for name, spans in known.items() if spans]
     if not prefill and not pulses and (channel := session.find_channel("cpu.total")) is not None:
         series, column = channel
-        t_s = np.array(series.t_us, dtype=np.float64) / US_PER_S
-        share = np.nan_to_num(np.array(series.columns[column].values, dtype=np.float64)) / 100
+        t_s = np.array(series.t_us[:], dtype=np.float64) / US_PER_S
+        share = np.nan_to_num(np.array(series.columns[column].values[:], dtype=np.float64)) / 100
         if len(t_s) > 1 and share.any():
             integral = np.concatenate([[0.0], np.cumsum(share[1:] * np.diff(t_s))])
             found.append(_Load("processor load", t_s, integral))

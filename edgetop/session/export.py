@@ -10,6 +10,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, chain, islice, repeat
+from math import isnan
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -18,8 +19,8 @@ from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import OF_TURN, Figure, value_of
 from edgetop.core.records import LoadEntry
 from edgetop.core.text import literal, spreadsheet_text
-from edgetop.session.file import ReplySpan, SeriesEntry, SessionFile, TurnEntry
-from edgetop.session.session import NO_REASON
+from edgetop.session.file import ReplySpan, SessionFile, TurnEntry, series_of
+from edgetop.session.session import NO_REASON, Series
 from edgetop.session.turn import US_PER_MS
 
 Cell = str | int | float | None
@@ -135,18 +136,15 @@ def _turn_rows(file: SessionFile) -> Iterator[tuple[Cell, ...]]:
         yield tuple(cell(_TurnIn(turn, load)) for _, cell in _TURN_COLUMNS)
 
 
-def _sample_rows(series: SeriesEntry) -> Iterator[tuple[Cell, ...]]:
-    stamps_s = [t_us / US_PER_S for t_us in accumulate(series.dt_us)]
-    for channel in series.source.channels:
-        reasons = _reasons(series, channel.name)
-        for t_s, value in zip(stamps_s, series.values[channel.name], strict=True):
-            reason = (next(reasons, NO_REASON) or NO_REASON) if value is None else None
-            yield t_s, series.source.name, channel.name, channel.unit, value, reason
-
-
-def _reasons(series: SeriesEntry, channel: str) -> Iterator[str]:
-    """Why readings of a channel are missing, one for each that is."""
-    return chain.from_iterable(repeat(run.reason, run.count) for run in series.missing.get(channel, ()))
+def _sample_rows(series: Series) -> Iterator[tuple[Cell, ...]]:
+    for column in series.columns:
+        channel = (series.info.name, column.channel.name, column.channel.unit)
+        reasons = chain.from_iterable(repeat(run.reason, run.count) for run in column.runs)
+        for t_us, value in zip(series.t_us, column.values, strict=True):
+            if isnan(value):
+                yield t_us / US_PER_S, *channel, None, next(reasons, NO_REASON) or NO_REASON
+            else:
+                yield t_us / US_PER_S, *channel, int(value) if value.is_integer() else value, None
 
 
 def _token_rows(turn: TurnEntry) -> Iterator[tuple[Cell, ...]]:
@@ -157,11 +155,15 @@ def _token_rows(turn: TurnEntry) -> Iterator[tuple[Cell, ...]]:
         yield turn.turn, index, t_us / US_PER_S, gap_us / US_PER_MS if index else None, part, chars
 
 
-def tables_of(file: SessionFile) -> tuple[Table, ...]:
-    """The tables of a session file whose parts fit together (`edgetop.session.file.structure_problems`)."""
+def tables_of(file: SessionFile, series: Iterable[Series] = ()) -> tuple[Table, ...]:
+    """The tables of a session file whose parts fit together (`edgetop.session.file.structure_problems`).
+
+    `series` are those that the file was read without.
+    """
+    series = (*map(series_of, file.series), *series)
     return (
         Table("turns", tuple(column for column, _ in _TURN_COLUMNS), _turn_rows(file)),
-        Table("samples", _SAMPLE_COLUMNS, chain.from_iterable(map(_sample_rows, file.series))),
+        Table("samples", _SAMPLE_COLUMNS, chain.from_iterable(map(_sample_rows, series))),
         Table("tokens", _TOKEN_COLUMNS, chain.from_iterable(map(_token_rows, file.turns))),
     )
 

@@ -16,12 +16,14 @@ from itertools import accumulate, chain, islice, pairwise
 from math import isnan, nan
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 from msgspec.json import Decoder as JSONDecoder
+from msgspec.structs import replace
 
 from edgetop.core.energy.duty import Duty
 from edgetop.core.engine_settings import EnginePerf, SamplingSettings
 from edgetop.core.figures import Summary, TurnFigures, WatchFigures
+from edgetop.core.numbers import small
 from edgetop.core.records import (
     FORMAT_VERSION,
     LARGEST,
@@ -60,10 +62,10 @@ from edgetop.session.requests import (
     level_figures,
     reread_figures,
 )
-from edgetop.session.session import MissingRun, Series, Session, UnfittingError
+from edgetop.session.session import Column, MissingRun, Series, Session, UnfittingError
 from edgetop.session.snapshot import snapshot
 from edgetop.session.summary import turn_result
-from edgetop.session.turn import Span, Turn, small
+from edgetop.session.turn import Span, Turn
 from edgetop.session.watch import is_watch, watch_figures
 
 Value = Annotated[int, Meta(ge=-LARGEST, le=LARGEST)] | Annotated[float, Meta(ge=-LARGEST, le=LARGEST)] | None
@@ -132,9 +134,9 @@ class PrefillColumns(Struct, frozen=True, kw_only=True):
 class TokenColumns(Struct, frozen=True, kw_only=True):
     """Tokens of a reply."""
 
-    dt_us: list[Count] = []
+    dt_us: Sequence[Count] = []
     """The first one since the turn was submitted, each other one since its predecessor."""
-    chars: list[Count] = []
+    chars: Sequence[Count] = []
     """Characters (code points) of the reply that each token gave."""
     counted: bool = True
     """False: the stamps are those of chunks, of which a server did not say how many tokens each holds."""
@@ -238,7 +240,7 @@ def with_current_names(data: bytes) -> bytes:
 def to_file(session: Session) -> SessionFile:
     """The file of a session, with the figures at its end. Raises ValueError for a session without a beginning."""
     parts: dict[str, tuple[Any, ...]] = {name: tuple(items) for name, items in long_parts(session).items()}
-    series = tuple(map(_series_entry, parts.pop("series")))
+    series = tuple(map(series_entry, parts.pop("series")))
     return _copied(SessionFile, head_of(session), **parts, series=series)
 
 
@@ -298,7 +300,7 @@ def to_session(file: SessionFile) -> Session:
     session.events = [_copied(Event, event) for event in file.events]
     for index, entry in enumerate(file.series):
         try:
-            session.add_series(_series(entry))
+            session.add_series(series_of(entry))
         except UnfittingError as error:
             raise ValueError(f"$.series[{index}].source: {error}") from None
     _set_end(session)
@@ -343,49 +345,51 @@ def _set_end(session: Session) -> None:
     )
 
 
-class _SeriesLine(Struct, frozen=True, kw_only=True):
-    """A `SeriesEntry` whose columns are not decoded."""
-
-    source: SourceInfo
-    dt_us: Raw
-    values: dict[str, Raw]
-    missing: dict[str, list[MissingRun]] = {}
-
-
-_LINES: Final[Mapping[str, JSONDecoder[Any]]] = {
+LINES: Final[Mapping[str, JSONDecoder[Any]]] = {
     "requests": JSONDecoder(RequestEntry),
+    "clients": JSONDecoder(ClientFigures),
+    "levels": JSONDecoder(LevelFigures),
+    "rereads": JSONDecoder(RereadFigures),
     "turns": JSONDecoder(TurnEntry),
     "events": JSONDecoder(EventEntry),
-    "series": JSONDecoder(_SeriesLine),
 }
+"""What reads an item of the long parts but the series, of which one may be longer than memory."""
+
+_SOURCE: Final = JSONDecoder(SourceInfo)
+_NAME: Final = JSONDecoder(str)
+_MISSING: Final = JSONDecoder(dict[str, list[MissingRun]])
 _STAMPS: Final = JSONDecoder(list[Stamp])
 _VALUES: Final = JSONDecoder(list[Value])
-BLOCK_BYTES: Final = 2**18
+
+Pieces = Iterable[bytes]
+"""A line of a file, some hundred kilobytes at a time."""
 
 
-def session_of_lines(head: SessionHead, items: Iterable[tuple[str, bytes]]) -> Session:
+def session_of_lines(head: SessionHead, items: Iterable[tuple[str, Any]]) -> Session:
     """The session of a file, from the items of its long parts with their names; no part of it is held twice.
 
-    Raises ValueError and msgspec.MsgspecError where something is not as it should be; `to_session` says what.
+    An item is a line, that of a series comes in pieces. Raises ValueError and msgspec.MsgspecError where something is
+    not as it should be; `to_session` says what.
     """
     session = session_of_head(head)
     for problem in number_problems(head):
         raise ValueError(problem)
     for name, line in items:
-        if name not in _LINES:
-            continue
-        item: Any = _LINES[name].decode(line)
-        for problem in number_problems(item.source if name == "series" else item):
-            raise ValueError(problem)
         if name == "series":
-            session.add_series(_series_of_line(item))
-        elif name == "turns":
+            series = series_of_text(line)
+            if series is not None:
+                session.add_series(series)
+            continue
+        item: Any = LINES[name].decode(line)
+        for problem in number_problems(item):
+            raise ValueError(problem)
+        if name == "turns":
             for problem in _turn_problems(item):
                 raise ValueError(problem)
             session.turns.append(_turn(item))
         elif name == "events":
             session.events.append(_copied(Event, item))
-        else:
+        elif name == "requests":
             session.requests.append(_copied(RequestServed, item))
     stamped: list[Sequence[int]] = [
         [turn.started.t_us for turn in session.turns],
@@ -399,41 +403,123 @@ def session_of_lines(head: SessionHead, items: Iterable[tuple[str, bytes]]) -> S
     return session
 
 
-def _series_of_line(line: _SeriesLine) -> Series:
-    series = Series(line.source)
-    for block in _blocks_of(line.dt_us, _STAMPS):
+def compact(turn: TurnEntry) -> TurnEntry:
+    """The turn with its tokens in arrays, which take a tenth of the memory."""
+    tokens = replace(turn.tokens, dt_us=small(turn.tokens.dt_us), chars=small(turn.tokens.chars))
+    return replace(turn, tokens=tokens)
+
+
+class _Text:
+    """The text of a series, read from its beginning to its end."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = iter(pieces)
+        self._text = b""
+
+    def _more(self) -> None:
+        piece = next(self._pieces, b"")
+        if not piece:
+            raise ValueError("it ends too soon")
+        self._text += piece
+
+    def until(self, mark: bytes) -> bytes:
+        """What comes before a mark, which is passed over."""
+        while (at := self._text.find(mark)) < 0:
+            self._more()
+        found, self._text = self._text[:at], self._text[at + len(mark) :]
+        return found
+
+    def passes(self, mark: bytes) -> bool:
+        """Pass over a mark; false, and nothing, where it does not come next."""
+        while len(self._text) < len(mark):
+            self._more()
+        found = self._text.startswith(mark)
+        if found:
+            self._text = self._text[len(mark) :]
+        return found
+
+    def numbers(self, decoder: JSONDecoder[list[Item]]) -> Iterator[list[Item]]:
+        """The numbers up to the end of a list, some ten thousand at a time."""
+        goes_on = False
+        while (end := self._text.find(b"]")) < 0:
+            at = self._text.rfind(b",")
+            if at >= 0:
+                yield decoder.decode(b"[%b]" % self._text[:at])
+                self._text, goes_on = self._text[at + 1 :], True
+            self._more()
+        if end:
+            yield decoder.decode(b"[%b]" % self._text[:end])
+        elif goes_on:
+            raise ValueError("a number is missing")
+        self._text = self._text[end + 1 :]
+
+    def rest(self) -> bytes:
+        """All that is left."""
+        return self._text + b"".join(self._pieces)
+
+
+def series_of_text(pieces: Pieces, wanted: Callable[[SourceInfo], bool] = lambda _: True) -> Series | None:
+    """A series from its text, as `encoded_series` writes it, with what stands behind it on its line.
+
+    `None`, with most of the text unread, where its source is not wanted. Raises ValueError and msgspec.MsgspecError.
+    """
+    text = _Text(pieces)
+    if not text.passes(b'{"source":'):
+        raise ValueError("source")
+    series = Series(_SOURCE.decode(with_current_names(text.until(b',"dt_us":['))))
+    for problem in number_problems(series.info):
+        raise ValueError(problem)
+    if not wanted(series.info):
+        return None
+    for block in text.numbers(_STAMPS):
         last_us = series.t_us[-1] if series.t_us else 0
         if min(block[1:] if not series.t_us else block, default=0) < 0 or last_us + sum(block) > LARGEST:
             raise ValueError("dt_us")
         series.t_us.extend(_stamp_array(block, last_us))
-    if line.values.keys() != {column.channel.name for column in series.columns} or line.missing.keys() - line.values:
-        raise ValueError("values")
+    absent = _read_values(text, series)
+    rest = text.rest()
+    if not rest.startswith(_BEFORE_MISSING) or not rest.endswith((b"}},\n", b"}}]}\n")):
+        raise ValueError("missing")
+    missing = _MISSING.decode(rest[len(_BEFORE_MISSING) : rest.rindex(b"}}") + 1])
+    if missing.keys() - absent:
+        raise ValueError("missing")
     for column in series.columns:
-        absent = 0
-        for values in _blocks_of(line.values[column.channel.name], _VALUES):
-            absent += values.count(None)
-            column.values.extend([nan if value is None else value for value in values])
-        column.runs = list(line.missing.get(column.channel.name, ()))
-        end = 0
-        for run in column.runs:
-            read = column.values[run.start : run.start + run.count]
-            if run.start < end or run.count < 1 or not all(map(isnan, read)):
-                raise ValueError("missing")
-            end = run.start + run.count
-        if absent != sum(run.count for run in column.runs) or len(column.values) != len(series.t_us):
+        column.runs = missing.get(column.channel.name, [])
+        if absent[column.channel.name] != sum(run.count for run in column.runs) or not _are_missing(column):
             raise ValueError("missing")
     return series
 
 
-def _blocks_of(column: Raw, decoder: JSONDecoder[list[Item]]) -> Iterator[list[Item]]:
-    """The numbers of a JSON list, some ten thousand at a time."""
-    text = bytes(column).strip()[1:-1]
-    at = 0
-    while at < len(text):
-        end = text.find(b",", at + BLOCK_BYTES)
-        end = len(text) if end < 0 else end
-        yield decoder.decode(b"[" + text[at:end] + b"]")
-        at = end + 1
+def _read_values(text: _Text, series: Series) -> Mapping[str, int]:
+    """Fill the columns; how many readings each lacks."""
+    if not text.passes(b',"values":{'):
+        raise ValueError("values")
+    columns = {column.channel.name: column for column in series.columns}
+    absent = dict.fromkeys(columns, 0)
+    while columns:
+        name = _NAME.decode(text.until(b'":[') + b'"')
+        column = columns.pop(name, None)
+        if column is None:
+            raise ValueError("values")
+        for values in text.numbers(_VALUES):
+            absent[name] += values.count(None)
+            column.values.extend(nan if value is None else value for value in values)
+        if len(column.values) != len(series.t_us) or (columns and not text.passes(b",")):
+            raise ValueError("values")
+    return absent
+
+
+def _are_missing(column: Column) -> bool:
+    """Whether the readings are missing that are said to be, in order."""
+    end = 0
+    for run in column.runs:
+        if run.start < end or run.count < 1 or not all(map(isnan, column.values[run.start : run.start + run.count])):
+            return False
+        end = run.start + run.count
+    return True
+
+
+_BEFORE_MISSING: Final = b'},"missing":'
 
 
 def structure_problems(file: SessionFile) -> Iterator[str]:
@@ -565,7 +651,8 @@ def _stamp_array(dt_us: Iterable[int], origin_us: int) -> array[int]:
     return array("q", islice(accumulate(dt_us, initial=origin_us), 1, None))
 
 
-def _series_entry(series: Series) -> SeriesEntry:
+def series_entry(series: Series) -> SeriesEntry:
+    """The readings of a source, for a file."""
     return SeriesEntry(
         source=series.info,
         dt_us=list(_differences(series.t_us, 0)),
@@ -612,11 +699,12 @@ def _encoded_blocks(count: int, block: Callable[[int, int], Sequence[object]]) -
     yield b"]"
 
 
-def _series(entry: SeriesEntry) -> Series:
+def series_of(entry: SeriesEntry) -> Series:
+    """The readings of a file; they fit together."""
     series = Series(entry.source)
-    series.t_us = _stamp_array(entry.dt_us, 0)
+    series.t_us.extend(_stamp_array(entry.dt_us, 0))
     for column in series.columns:
         name = column.channel.name
-        column.values = array("d", [nan if value is None else value for value in entry.values[name]])
+        column.values.extend(nan if value is None else value for value in entry.values[name])
         column.runs = list(entry.missing.get(name, ()))
     return series

@@ -20,16 +20,21 @@ from edgetop.core.energy.scopes import Headline
 from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import FIGURES, Figure, Summary, TurnFigures
 from edgetop.core.records import FORMAT_VERSION, TOKENS_MAX, EventEntry, number_problems
+from edgetop.core.sources import SourceInfo
 from edgetop.core.text import one_line
 from edgetop.io import json
 from edgetop.io.files import changing, write_atomically
 from edgetop.session.file import (
+    LINES,
     LONG_PARTS,
     SessionFile,
     SessionHead,
+    compact,
     encoded_series,
     head_of,
     long_parts,
+    series_entry,
+    series_of_text,
     session_of_lines,
     structure_problems,
     to_file,
@@ -216,8 +221,6 @@ def load(path: Path) -> Session:
 
 def _load_by_lines(path: Path) -> Session:
     with _open_regular(path) as fd, os.fdopen(os.dup(fd), "rb") as file:
-        if os.fstat(fd).st_size > LARGEST_FILE_BYTES:
-            raise ValueError("it is too large")
         return session_of_lines(load_head(path), _items(file))
 
 
@@ -227,6 +230,32 @@ def load_file(path: Path) -> SessionFile:
         return decode_file(read_bytes(path))
     except SessionFileError as error:
         raise _at(path, error) from None
+
+
+def load_without_readings(path: Path, wanted: Callable[[SourceInfo], bool] = lambda _: False) -> SessionFile:
+    """A session file as its types, but with the series of no other sources than wanted. Raises SessionFileError.
+
+    Readings are most of a long session, and few of its figures need them again.
+    """
+    head = load_head(path)
+    parts: dict[str, list[Any]] = {name: [] for name in LONG_PARTS}
+    try:
+        with _open_regular(path) as fd, os.fdopen(os.dup(fd), "rb") as file:
+            for name, item in _items(file):
+                if name == "series":
+                    series = series_of_text(item, wanted)
+                    parts[name] += [] if series is None else [series_entry(series)]
+                else:
+                    entry = LINES[name].decode(item)
+                    parts[name].append(compact(entry) if name == "turns" else entry)
+    except OSError as error:
+        raise SessionFileError(f"{path}: {error.strerror}") from None
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        # Not as edgetop wrote it, or damaged.
+        whole = load_file(path)
+        return replace(whole, series=tuple(each for each in whole.series if wanted(each.source)))
+    fields: dict[str, Any] = {name: getattr(head, name) for name in SessionHead.__struct_fields__}
+    return SessionFile(**fields | {name: tuple(items) for name, items in parts.items()})
 
 
 def load_head(path: Path) -> SessionHead:
@@ -303,10 +332,11 @@ def load_shown(path: Path) -> ShownSession:
     return ShownSession(**fields | {name: tuple(items) for name, items in parts.items()})
 
 
-def _items(file: BinaryIO, to: str = "") -> Iterator[tuple[str, bytes]]:
+def _items(file: BinaryIO, to: str = "") -> Iterator[tuple[str, Any]]:
     """The items of the long parts up to one of them, with their names, of a file as edgetop writes it.
 
-    Raises ValueError for one of another layout, or without its end.
+    An item is a line, but a series comes in pieces, with what stands behind it: a day of a quick sensor is longer than
+    memory. Raises ValueError for a file of another layout, or without its end.
     """
     file.seek(-len(_END), os.SEEK_END)
     if file.read() != _END:
@@ -315,12 +345,17 @@ def _items(file: BinaryIO, to: str = "") -> Iterator[tuple[str, bytes]]:
     file.readline()
     names = iter((*LONG_PARTS, ""))
     name, is_open = "", False
-    for line in file:
+    while line := file.readline(PIECE_BYTES if is_open and name == "series" else LARGEST_FILE_BYTES):
         if is_open and line.startswith(b"{"):
+            if name == "series":
+                pieces = _Pieces(file, line)
+                yield name, pieces
+                line = pieces.to_end()
             # The last one of a part has a bracket behind it, and that of the last part a brace.
             item = line[:-1].removesuffix(b",") if line.endswith(b",\n") else line[: -len(_END)]
             is_open = not item.endswith(b"]")
-            yield name, with_current_names(item.removesuffix(b"]"))
+            if name != "series":
+                yield name, with_current_names(item.removesuffix(b"]"))
             continue
         name = next(names)
         beginning = b'"%s":[' % name.encode()
@@ -336,6 +371,29 @@ def _items(file: BinaryIO, to: str = "") -> Iterator[tuple[str, bytes]]:
         if not is_open and next(names) == "":
             return
     raise ValueError("it is laid out in another way")
+
+
+PIECE_BYTES: Final = 2**18
+
+
+class _Pieces:
+    """The rest of a line of a file, a piece at a time."""
+
+    def __init__(self, file: BinaryIO, first: bytes) -> None:
+        self._file = file
+        self._piece, self._last = first, b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        while piece := self._piece:
+            self._last = (self._last + piece)[-8:]
+            self._piece = b"" if piece.endswith(b"\n") else self._file.readline(PIECE_BYTES)
+            yield piece
+
+    def to_end(self) -> bytes:
+        """Pass over what was not read; the end of the line."""
+        for _ in self:
+            pass
+        return self._last
 
 
 _END: Final = b"}\n"
@@ -383,15 +441,18 @@ def rewrite(path: Path, change: Callable[[SessionFile], SessionFile]) -> None:
             write_atomically(path, encode_file(document))
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a session file. Raises SessionFileError if there is none or it is larger than any session."""
+def read_bytes(path: Path, first: int | None = None) -> bytes:
+    """The bytes of a session file, or the first of them.
+
+    Raises SessionFileError if there is none or it is larger than any that is read at once.
+    """
     try:
         with _open_regular(path) as fd:
             size_bytes = os.fstat(fd).st_size
-            if size_bytes > LARGEST_FILE_BYTES:
+            if size_bytes > LARGEST_FILE_BYTES and first is None:
                 raise SessionFileError(f"it has {size_bytes / 2**20:.0f} MiB, more than any session")
             with os.fdopen(os.dup(fd), "rb") as file:
-                return file.read(LARGEST_FILE_BYTES)
+                return file.read(LARGEST_FILE_BYTES if first is None else first)
     except OSError as error:
         raise SessionFileError(error.strerror or "it cannot be read") from None
 

@@ -40,8 +40,8 @@ from edgetop.core.records import (
 from edgetop.io import json
 from edgetop.io.files import FILE_SUFFIX, sync_folder, unused
 from edgetop.io.log import log_exception
-from edgetop.session.file import SessionHead, to_session, with_current_names
-from edgetop.session.file_io import LARGEST_FILE_BYTES, SessionFileError, load_file, save
+from edgetop.session.file import SessionHead, with_current_names
+from edgetop.session.file_io import LARGEST_FILE_BYTES, SessionFileError, load, load_head, save
 from edgetop.session.session import REFUSED, Session
 
 FLUSH_S = 0.4
@@ -667,9 +667,9 @@ def _file_for(path: Path, session: Session) -> tuple[Path, bool, SessionHead | N
     if not os.path.lexists(path):
         return path, False, None
     try:
-        file = load_file(path)
-        amounts, written = _amounts(session), _amounts(to_session(file))
-    except (SessionFileError, ValueError):
+        file = load_head(path)
+        amounts, written = _amounts(session), _amounts(load(path))
+    except SessionFileError:
         return unused(path), False, None
     if session.header is not None and file.id == session.header.session_id:
         if all(written[what] >= amount for what, amount in amounts.items()):

@@ -23,7 +23,7 @@ from edgetop.core.quantity import COVERAGE_FACTOR, J_PER_WH, WH_PER_KWH, Interva
 from edgetop.core.records import LARGEST
 from edgetop.core.text import distinct, one_line
 from edgetop.session.file import SessionHead
-from edgetop.session.store import ListedSession
+from edgetop.session.store import ListedSession, Store
 
 
 class SessionEntry(Struct, frozen=True, kw_only=True):
@@ -40,6 +40,8 @@ class SessionEntry(Struct, frozen=True, kw_only=True):
     """Of a session that watched the servers of others."""
     duration_s: float | None = None
     tags: tuple[str, ...] = ()
+    searched: str = ""
+    """Title, device, model, quantization and tags, in lines and without regard to case."""
 
     @property
     def energy(self) -> Energy | None:
@@ -67,8 +69,7 @@ class SessionEntry(Struct, frozen=True, kw_only=True):
 
     def matches(self, words: Iterable[str]) -> bool:
         """Whether each of the words is part of title, device, model, quantization or a tag, whatever its case."""
-        texts = [text.casefold() for text in (self.title, self.device, self.model, self.quantization, *self.tags)]
-        return all(any(word.casefold() in text for text in texts) for word in words)
+        return all(word.casefold() in self.searched for word in words)
 
 
 def entry_of(listed: ListedSession) -> SessionEntry:
@@ -76,17 +77,21 @@ def entry_of(listed: ListedSession) -> SessionEntry:
     head = listed.head
     if head is None:
         return SessionEntry(listed=listed)
-    device = head.device
+    title = one_line(listed.first_prompt or head.notes)
+    device = head.device.model or head.device.hostname or head.device.cpu
+    model = distinct(load.model.name for load in head.loads) or _watched(head)
+    quantization = distinct(load.model.quantization for load in head.loads)
     return SessionEntry(
         listed=listed,
-        title=one_line(listed.first_prompt or head.notes),
-        device=device.model or device.hostname or device.cpu,
-        model=distinct(load.model.name for load in head.loads) or _watched(head),
-        quantization=distinct(load.model.quantization for load in head.loads),
+        title=title,
+        device=device,
+        model=model,
+        quantization=quantization,
         summary=head.summary,
         watch=head.watch,
         duration_s=head.duration_us / US_PER_S,
         tags=head.tags,
+        searched="\n".join((title, device, model, quantization, *head.tags)).casefold(),
     )
 
 
@@ -127,7 +132,7 @@ COLUMNS: Final[Sequence[Column[SessionEntry]]] = (
            text=lambda entry: entry.listed.problem if entry.listed.head is None else one_line(entry.device),
            rank=lambda entry: entry.device.casefold() or None, importance=1, least=12, most=24),
     Column("title", lambda entry: entry.title or None, "TITLE", _if_read(lambda entry: entry.title[:TITLE_SHOWN]),
-           rank=lambda entry: entry.title.casefold() or None, importance=8, least=12, most=TITLE_SHOWN),
+           rank=lambda entry: entry.title.casefold() or None, importance=8, least=20, most=TITLE_SHOWN),
     Column("device", lambda entry: entry.device or None),
     Column("model", lambda entry: entry.model or None, "MODEL", _if_read(lambda entry: one_line(entry.model)),
            rank=lambda entry: entry.model.casefold() or None, importance=6, least=16, most=36),
@@ -159,6 +164,42 @@ COLUMNS: Final[Sequence[Column[SessionEntry]]] = (
 
 def _value_text(value: float | None) -> str:
     return NOT_AVAILABLE if value is None else format_significant(value)
+
+
+SHOWN: Final = [column for column in COLUMNS if column.is_shown]
+
+ROWS_NAME: Final = ".rows"
+"""In the sessions folder; it can be deleted at any time."""
+
+_BY_FILE: Final = SHOWN[2:]
+"""Columns of which a file alone decides what they say: numbers change with the next session, times with the zone."""
+
+
+class _Row(Struct, frozen=True, array_like=True):
+    """What is kept of a session for lists that people read."""
+
+    started_at: str
+    """ISO 8601 in UTC; of a file that cannot be read its name."""
+    searched: str
+    texts: tuple[str, ...]
+
+
+def _row_of(listed: ListedSession) -> _Row:
+    entry = entry_of(listed)
+    started_at = listed.path.name if listed.head is None else listed.head.started_at
+    return _Row(started_at, entry.searched, tuple(one_line(column.text(entry)) for column in _BY_FILE))
+
+
+def shown_rows(store: Store, words: Iterable[str]) -> tuple[list[Sequence[str]], int]:
+    """What the columns of `SHOWN` say of each session that has all of the words, and how many sessions there are."""
+    found = store.kept(ROWS_NAME, _Row, _row_of)
+    wanted = [word.casefold() for word in words]
+    rows: list[Sequence[str]] = [
+        (str(number), format_time(row.started_at), *row.texts)
+        for number, (_, row) in enumerate(found, 1)
+        if all(word in row.searched for word in wanted)
+    ]
+    return rows, len(found)
 
 
 S_PER_H: Final = 3600.0

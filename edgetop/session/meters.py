@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import partial
 from math import hypot, isfinite, isnan, sqrt
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -129,7 +128,7 @@ def reads_now(session: Session, meter: Meter) -> bool:
     series, column = found
     values = series.columns[column].values
     since_us = session.end_us - round(max(SILENT_PERIODS * series.info.period_s, SILENT_S) * US_PER_S)
-    first = bisect_left(series.t_us, since_us)
+    first, _ = series.between(since_us, since_us)
     return any(not isnan(value) for value in values[first:])
 
 
@@ -354,6 +353,10 @@ POWER_OVER_S = 0.5
 """Power now is a mean over at least this long: the readings of quick sensors flicker."""
 
 
+FED_AT_ONCE: Final = 4096
+"""Readings that are unpacked at a time."""
+
+
 class ChannelFeed:
     """One channel of the session, and how far its estimator has been fed."""
 
@@ -405,14 +408,15 @@ class ChannelFeed:
     def advance(self, until_us: int) -> None:
         """Feed the readings up to `until_us`."""
         stamps, values = self._series.t_us, self._series.columns[self._column].values
-        end = bisect_right(stamps, until_us)
-        for index in range(self.readings_fed, end):
-            while self._sleeps_us and self._sleeps_us[0] <= stamps[index]:
-                del self._sleeps_us[0]
-                self.estimator.suspended()
-            value = values[index]
-            self.estimator.read(stamps[index], None if isnan(value) else value)
-        self.readings_fed = end
+        end = self._series.count_until(until_us)
+        while (begin := self.readings_fed) < end:
+            self.readings_fed = min(end, begin + FED_AT_ONCE)
+            of_these = slice(begin, self.readings_fed)
+            for t_us, value in zip(stamps[of_these], values[of_these], strict=True):
+                while self._sleeps_us and self._sleeps_us[0] <= t_us:
+                    del self._sleeps_us[0]
+                    self.estimator.suspended()
+                self.estimator.read(t_us, None if isnan(value) else value)
 
     def turn(self, span: TurnSpan, temperature_c: float | None) -> TurnWindows | Unavailable:
         """The energy of a turn; of another machine's with what its clock makes of it, or why by its name."""
@@ -450,7 +454,7 @@ class ChannelFeed:
 
     def _clock_error_at(self, column: int, t_us: int) -> float:
         values = self._series.columns[column].values
-        for index in range(bisect_right(self._series.t_us, t_us) - 1, -1, -1):
+        for index in range(self._series.count_until(t_us) - 1, -1, -1):
             if not isnan(values[index]):
                 return values[index]
         return next((value for value in values if not isnan(value)), 0.0)

@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S
+from edgetop.core.numbers import Numbers
 from edgetop.core.records import (
     LARGEST,
     Event,
@@ -84,7 +85,7 @@ class Column:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self._digits = max(-MOST_DIGITS, min(MOST_DIGITS, channel.digits))
-        self.values = array("d")
+        self.values: Numbers[float] = Numbers("d")
         self.runs: list[MissingRun] = []
         self._extent = RunningStats()
         self._extents = [RunningStats()]
@@ -93,7 +94,7 @@ class Column:
     def append(self, value: float | None, reason: str) -> None:
         """Add a reading, rounded to the channel's digits. One beyond LARGEST is no reading, and missing."""
         if value is not None and abs(value) <= LARGEST:
-            self.values.append(round(value, self._digits))
+            self.values.append(round(value, self._digits) + 0.0)  # a zero without a sign, as files have it
             return
         reason = reason or NO_REASON
         index = len(self.values)
@@ -144,7 +145,7 @@ class Series:
 
     def __init__(self, info: SourceInfo) -> None:
         self.info = info
-        self.t_us = array("q")
+        self.t_us: Numbers[int] = Numbers("q")
         """Microseconds since the session began, ascending."""
         self.columns = tuple(Column(channel) for channel in info.channels)
 
@@ -156,11 +157,11 @@ class Series:
 
     def count_until(self, t_us: int) -> int:
         """How many readings were taken up to and including `t_us`."""
-        return bisect_right(self.t_us, t_us)
+        return self.t_us.bisect_right(t_us)
 
     def between(self, t0_us: int, t1_us: int) -> tuple[int, int]:
         """The range of indices whose stamps lie in t0_us <= t <= t1_us."""
-        return bisect_left(self.t_us, t0_us), bisect_right(self.t_us, t1_us)
+        return self.t_us.bisect_left(t0_us), self.t_us.bisect_right(t1_us)
 
 
 T = TypeVar("T")

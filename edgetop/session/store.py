@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct, structs
@@ -146,6 +146,8 @@ def _require_tag(name: str) -> None:
 
 _CANDIDATES_SHOWN = 5
 
+T = TypeVar("T")
+
 
 class StoreError(EdgetopError):
     """A session that cannot be found or written."""
@@ -213,7 +215,7 @@ class LabelledSession(NamedTuple):
 
     number: int
     name: str
-    head: Labels | SessionHead | None
+    head: Labels | None
 
 
 class Store:
@@ -307,45 +309,52 @@ class Store:
 
     def labels(self) -> Sequence[LabelledSession]:
         """As `list`, with no more than what sessions are found by: quicker where all files are known already."""
-        with _without_collecting():
-            known: Mapping[str, _CachedLabels] = _read_cache(self.folder, _LABELS)
-            files = dict(self._files())
-            if all((cached := known.get(name)) is not None and cached.stamp == files[name] for name in files):
-                return [LabelledSession(number, name, known[name].head) for number, name in enumerate(files, 1)]
-        return [LabelledSession(each.number, each.path.name, each.head) for each in self.list()]
-
-    def _listed(self) -> list[ListedSession]:
-        known: Mapping[str, _Cached] = _read_cache(self.folder, _CACHE)
-        kept: dict[str, _Cached] = {}
-        listed, read = [], 0
-        for number, (name, stamp) in enumerate(self._files(), 1):
-            path, cached = self.folder / name, known.get(name)
-            if cached is None or cached.stamp != stamp or cached.first_prompt is None:
-                head, first_prompt, problem, lasting = _read_head(path)
-                cached = _Cached(stamp=stamp, head=head, problem=problem, first_prompt=first_prompt)
-                read += lasting
-                lasting = lasting and max(stamp[1:]) < time.time_ns() - UNSETTLED_NS
-            else:
-                lasting = True
-            if lasting:
-                kept[name] = cached
-            listed.append(
-                ListedSession(
-                    number=number,
-                    path=path,
-                    head=cached.head,
-                    problem=cached.problem,
-                    first_prompt=cached.first_prompt or "",
-                )
-            )
-        if read > FEW_READ:
-            _write_cache(self.folder, kept)
-        return listed
+        found = self.kept(LABELS_NAME, Labels | None, lambda each: None if each.head is None else _labels_of(each.head))
+        return [LabelledSession(number, name, head) for number, (name, head) in enumerate(found, 1)]
 
     def list(self) -> list[ListedSession]:
         """All session files, the newest first, unreadable ones among them; of their heads what lists are made of."""
+        found = self._kept(CACHE_NAME, _Listed, lambda names: (_read_head(self.folder / name) for name in names))
+        return [_listed(self.folder, number, name, each) for number, (name, each) in enumerate(found, 1)]
+
+    def kept(self, cache_name: str, kind: Any, make: Callable[[ListedSession], T]) -> Sequence[tuple[str, T]]:  # noqa: ANN401 (a type of msgspec's)
+        """What is made of each session file, the newest first, with its name.
+
+        It is kept in the sessions folder as MessagePack of a kind, and made again of a file of another size or time.
+        `make` is given no number that means anything: the next session changes all of them.
+        """
+
+        def make_all(names: Sequence[str]) -> Iterator[tuple[T, bool]]:
+            known = {each.path.name: each for each in self.list()} if len(names) > FEW_READ else {}
+            for name in names:
+                if name in known:
+                    yield make(known[name]), known[name].head is not None
+                else:
+                    read, lasting = _read_head(self.folder / name)
+                    yield make(_listed(self.folder, 0, name, read)), lasting
+
+        return self._kept(cache_name, kind, make_all)
+
+    def _kept(
+        self,
+        cache_name: str,
+        kind: Any,  # noqa: ANN401 (the same)
+        make: Callable[[Sequence[str]], Iterable[tuple[T, bool]]],
+    ) -> Sequence[tuple[str, T]]:
+        """`make` gives what belongs to each of some names, and whether it stays so while the files are as they are."""
         with _without_collecting():
-            return self._listed()
+            known = _read_cache(self.folder / cache_name, kind)
+            files = list(self._files())
+            unknown = {name: stamp for name, stamp in files if name not in known or known[name].stamp != stamp}
+            settled_ns = time.time_ns() - UNSETTLED_NS
+            fleeting = set()
+            for (name, stamp), (value, lasting) in zip(unknown.items(), make(list(unknown)), strict=True):
+                known[name] = _Kept(stamp, value)
+                if not lasting or max(stamp[1:]) >= settled_ns:
+                    fleeting.add(name)
+            if len(unknown) - len(fleeting) > FEW_READ:
+                _write_cache(self.folder / cache_name, {name: known[name] for name, _ in files if name not in fleeting})
+            return [(name, known[name].value) for name, _ in files]
 
     def find(self, text: str) -> Path:
         """The session file that a person means.
@@ -415,7 +424,8 @@ _Stamp = tuple[int, int, int]
 """Size, and when contents and status changed, in nanoseconds."""
 
 CACHE_NAME: Final = ".heads"
-"""In the sessions folder; it can be deleted at any time."""
+LABELS_NAME: Final = ".labels"
+"""In the sessions folder; they can be deleted at any time."""
 
 CACHE_BYTES_MAX: Final = 2**28
 
@@ -426,44 +436,49 @@ UNSETTLED_NS: Final = 2_000_000_000
 """A file can change again within the clock of some file systems, without a sign."""
 
 
-class _Cached(Struct, frozen=True, kw_only=True):
+class _Kept(Struct, Generic[T], frozen=True, array_like=True):
+    """What was made of a file as it was."""
+
     stamp: _Stamp
-    head: SessionHead | None = None
-    problem: str = ""
-    first_prompt: str | None = None
-    """`None` in a cache of an earlier edgetop, which did not look."""
+    value: T
 
 
-class _Cache(Struct, frozen=True, kw_only=True):
+class _Cache(Struct, Generic[T]):
     version: str
     """Of the edgetop that wrote it: another one may understand more of a file."""
-    files: dict[str, _Cached]
+    files: dict[str, _Kept[T]]
 
 
-class _CachedLabels(Struct, frozen=True, kw_only=True):
-    stamp: _Stamp
-    head: Labels | None = None
+class _Listed(Struct, frozen=True, kw_only=True):
+    """A `ListedSession` without its place."""
+
+    head: SessionHead | None = None
+    problem: str = ""
+    first_prompt: str = ""
 
 
-class _LabelCache(Struct, frozen=True, kw_only=True):
-    version: str
-    files: dict[str, _CachedLabels]
+def _listed(folder: Path, number: int, name: str, read: _Listed) -> ListedSession:
+    return ListedSession(
+        number=number, path=folder / name, head=read.head, problem=read.problem, first_prompt=read.first_prompt
+    )
 
 
-_CACHE = msgspec.msgpack.Decoder(_Cache)
-_LABELS = msgspec.msgpack.Decoder(_LabelCache)
+def _labels_of(head: SessionHead) -> Labels:
+    loads = (_LabelledLoad(_LabelledModel(load.model.name, load.model.quantization)) for load in head.loads)
+    return Labels(id=head.id, started_at=head.started_at, tags=head.tags, loads=tuple(loads))
 
 
-def _read_head(path: Path) -> tuple[SessionHead | None, str, str, bool]:
+def _read_head(path: Path) -> tuple[_Listed, bool]:
     """The head with the first prompt, or the problem, and whether it stays so while the file is as it is."""
     try:
         head, first_prompt = load_titled(path)
     except SessionFileError as error:
-        return None, "", error.what, not isinstance(error.__context__, OSError)
+        return _Listed(problem=error.what), not isinstance(error.__context__, OSError)
     parts = {name: getattr(head, name) for name in SessionHead.__struct_fields__}
     parts["loads"] = tuple(replace(load, memory=MemoryBreakdown()) for load in head.loads)
     parts["summary"] = replace(head.summary, memory=MemoryFigures(), duty=DutyFigures())
-    return SessionHead(**(parts | {"predictions": (), "absent": {}, "quality": ()})), first_prompt, "", True
+    head = SessionHead(**(parts | {"predictions": (), "absent": {}, "quality": ()}))
+    return _Listed(head=head, first_prompt=first_prompt), True
 
 
 @contextmanager
@@ -478,25 +493,24 @@ def _without_collecting() -> Iterator[None]:
             gc.enable()
 
 
-_Files = TypeVar("_Files", _Cache, _LabelCache)
-
-
-def _read_cache(folder: Path, decoder: msgspec.msgpack.Decoder[_Files]) -> Mapping[str, Any]:
+def _read_cache(path: Path, kind: Any) -> dict[str, _Kept[Any]]:  # noqa: ANN401 (a type of msgspec's)
     try:
-        with _without_collecting():
-            found = decoder.decode(read_small(folder / CACHE_NAME, CACHE_BYTES_MAX))
+        found = msgspec.msgpack.decode(read_small(path, CACHE_BYTES_MAX), type=_Cache[kind])
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
         return {}
     return found.files if found.version == __version__ else {}
 
 
-def _write_cache(folder: Path, files: Mapping[str, _Cached]) -> None:
+def _write_cache(path: Path, files: Mapping[str, _Kept[Any]]) -> None:
     """Nothing depends on it: where it cannot be written, files are read."""
     packed = msgspec.msgpack.encode(
-        {"version": __version__, "files": {name: _without_defaults(each) for name, each in files.items()}}
+        {
+            "version": __version__,
+            "files": {name: (each.stamp, _without_defaults(each.value)) for name, each in files.items()},
+        }
     )
     with suppress(OSError):
-        write_atomically(folder / CACHE_NAME, [packed])
+        write_atomically(path, [packed])
 
 
 @cache
@@ -517,7 +531,7 @@ def _without_defaults(value: Any) -> Any:  # noqa: ANN401 (any part of a head)
     return [_without_defaults(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def _models(head: SessionHead | Labels) -> str:
+def _models(head: Labels) -> str:
     return " ".join(f"{load.model.name} {load.model.quantization}" for load in head.loads).casefold()
 
 

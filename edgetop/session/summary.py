@@ -65,7 +65,9 @@ class Totals(Struct, frozen=True, kw_only=True):
     paused_us: int = 0
     """While the model stood still, from the prompts on ..."""
     decode_paused_us: int = 0
-    """... and of `decode_us`."""
+    """... of `decode_us` ..."""
+    prefill_paused_us: int = 0
+    """... and of `prefill_us`."""
     traffic: Traffic = NO_TRAFFIC
     """Of the decoding of those turns of which it is known."""
     limited_us: tuple[tuple[LimitedBy, int], ...] = ()
@@ -76,7 +78,7 @@ class Totals(Struct, frozen=True, kw_only=True):
         progress: TurnProgress,
         limited_by: LimitedBy,
         traffic: Traffic = NO_TRAFFIC,
-        paused_us: tuple[int, int] = (0, 0),
+        paused_us: tuple[int, int, int] = (0, 0, 0),
     ) -> Totals:
         """With one more turn."""
         limited_us = dict(self.limited_us)
@@ -96,6 +98,7 @@ class Totals(Struct, frozen=True, kw_only=True):
             decode_us=self.decode_us + (progress.decode_us if decoded else 0),
             paused_us=self.paused_us + paused_us[0],
             decode_paused_us=self.decode_paused_us + (paused_us[1] if decoded else 0),
+            prefill_paused_us=self.prefill_paused_us + (paused_us[2] if prefilled else 0),
             traffic=self.traffic + traffic,
             limited_us=tuple(limited_us.items()),
         )
@@ -259,22 +262,30 @@ def _plus(session: Session, totals: Totals, progress: TurnProgress, limit: Limit
     return totals.plus(progress, limit.name, traffic, _paused_us(session, progress))
 
 
-def _paused_us(session: Session, progress: TurnProgress) -> tuple[int, int]:
-    """How long the model stood still from the prompt to the last token, and from the first token on."""
-    if progress.first_us is None or progress.last_us is None:
-        return 0, 0
-    whole, decode = (
-        sum(end_us - begin_us for begin_us, end_us in session.pauses(from_us, progress.last_us))
-        for from_us in (progress.submitted_us, progress.first_us)
+def _paused_us(session: Session, progress: TurnProgress) -> tuple[int, int, int]:
+    """How long the model stood still from the prompt to the last token, from the first token on, and in the prefill."""
+    begin_us, end_us, first_us, last_us = (
+        progress.prefill_begin_us, progress.prefill_end_us, progress.first_us, progress.last_us,
+    )  # fmt: skip
+    if first_us is None or last_us is None:
+        return 0, 0, 0
+    pauses = session.pauses(progress.submitted_us, last_us)
+    prefill = (0, 0) if begin_us is None or end_us is None else (begin_us, end_us)
+    whole_us, decode_us, prefill_us = (
+        sum(max(0, min(until_us, to_us) - max(since_us, from_us)) for since_us, until_us in pauses)
+        for from_us, to_us in ((progress.submitted_us, last_us), (first_us, last_us), prefill)
     )
-    return whole, decode
+    return whole_us, decode_us, prefill_us
 
 
-def _unpaused(tokens: int | None, decode_us: int, paused_us: tuple[int, int]) -> tuple[float | None, float | None]:
+def _unpaused(tokens: int | None, decode_us: int, paused_us: tuple[int, int, int]) -> tuple[float | None, float | None]:
     """For how many seconds it stood still, and the decode speed in the rest of the time; `None` where it did not."""
-    whole_us, decode_paused_us = paused_us
-    unpaused = tokens_per_s(tokens, decode_us - decode_paused_us) if decode_paused_us and tokens else None
-    return (whole_us / US_PER_S if whole_us else None), unpaused
+    whole_us, decode_paused_us, _ = paused_us
+    return (whole_us / US_PER_S if whole_us else None), _speed_of_rest(tokens, decode_us, decode_paused_us)
+
+
+def _speed_of_rest(tokens: int | None, span_us: int, paused_us: int) -> float | None:
+    return tokens_per_s(tokens, span_us - paused_us) if paused_us and tokens else None
 
 
 def summary_of(session: Session, sums: Sums, load: ModelLoaded | None, t_us: int) -> Summary:
@@ -286,13 +297,16 @@ def summary_of(session: Session, sums: Sums, load: ModelLoaded | None, t_us: int
     own_cpu, own_rss = _extremes(session, sources.OWN_CPU, t_us), _extremes(session, sources.OWN_RSS, t_us)
     first_token_us = percentile(sorted(sums.first_token_us), 50)
     paused_s, unpaused = _unpaused(
-        totals.decode_intervals, totals.decode_us, (totals.paused_us, totals.decode_paused_us)
+        totals.decode_intervals, totals.decode_us, (totals.paused_us, totals.decode_paused_us, 0)
     )
     summary = Summary(
         decode_tokens_per_s=tokens_per_s(totals.decode_intervals, totals.decode_us),
         decode_unpaused_tokens_per_s=unpaused,
         paused_s=paused_s,
         prefill_tokens_per_s=tokens_per_s(totals.evaluated_tokens, totals.prefill_us),
+        prefill_unpaused_tokens_per_s=_speed_of_rest(
+            totals.evaluated_tokens, totals.prefill_us, totals.prefill_paused_us
+        ),
         first_token_s=None if first_token_us is None else first_token_us / US_PER_S,
         token_gap_ms=token_gaps(*sums.gaps_us) if totals.gaps_known else None,
         load_s=None if load is None else load.load_s,
@@ -368,6 +382,9 @@ def _turn_result(session: Session, index: int, progress: TurnProgress, t_us: int
         decode_unpaused_tokens_per_s=unpaused,
         paused_s=paused_s,
         prefill_tokens_per_s=prefill_tokens_per_s(progress),
+        prefill_unpaused_tokens_per_s=_speed_of_rest(
+            progress.evaluated, progress.prefill_us, _paused_us(session, progress)[2]
+        ),
         first_token_s=first_token_s(progress),
         token_gap_ms=_gaps(session, index, progress),
         prompt_tokens=progress.prompt_tokens,

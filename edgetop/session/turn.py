@@ -19,6 +19,7 @@ from edgetop.core.clock import STOPPED_US, US_PER_S
 from edgetop.core.engine_settings import EnginePerf
 from edgetop.core.figures import TokenGaps
 from edgetop.core.format import format_rate
+from edgetop.core.numbers import small
 from edgetop.core.records import Prefill, ReplyPart, Tokens, TurnFinished, TurnStarted
 from edgetop.core.statistics import percentile_of_pieces
 
@@ -245,16 +246,6 @@ class Span:
         if len(self._pieces) > 1:
             self._pieces = ["".join(self._pieces)]
             self._joined = 1
-
-
-WIDTHS = (("B", 2**8), ("H", 2**16), ("I", 2**32), ("q", 2**63))
-
-
-def small(counts: Iterable[int]) -> array[int]:
-    """Numbers from 0 in an array of the least width."""
-    kept = array("q", counts)
-    most = max(kept, default=0)
-    return array(next(code for code, end in WIDTHS if most < end), kept)
 
 
 class _Packed(NamedTuple):

@@ -90,7 +90,7 @@ def reason_at(session: Session, t_us: int) -> str:
     if found is None:
         return ""
     series, number = found
-    read = series.columns[number].at(bisect_right(series.t_us, t_us) - 1)
+    read = series.columns[number].at(series.count_until(t_us) - 1)
     return read.reason if isinstance(read, Unavailable) else ""
 
 

@@ -236,10 +236,13 @@ def _visible_origin(widget: Widget, regions: Sequence[Region]) -> Region | None:
     place, clip = compositor.visible_widgets.get(widget, (Region(), Region()))
     if not place or not clip.contains_region(place) or place.size != widget.outer_size:
         return None
+    layers = compositor.layers_visible
     for region in regions:
         on_screen = region.translate(place.offset)
+        if not 0 <= on_screen.y < len(layers):
+            return None  # the terminal has become smaller, and the widgets are not yet arranged anew
         # From the front to the back: widgets before this one cover it.
-        over = takewhile(lambda layer: layer[0] is not widget, compositor.layers_visible[on_screen.y])
+        over = takewhile(lambda layer: layer[0] is not widget, layers[on_screen.y])
         if not place.contains_region(on_screen) or any(visible.overlaps(on_screen) for _, visible, _ in over):
             return None
     return place

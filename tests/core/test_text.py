@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.text import MARKS_MAX, literal, one_line
+from edgetop.core.text import MARKS_MAX, literal, one_line, one_lines
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,11 @@ def test_towers_of_marks_are_cut_and_counted(mark: str) -> None:
 
 def test_one_line_has_no_line_breaks_and_no_runs_of_blanks() -> None:
     assert one_line(" a\n\tb \x1b ") == "a b ␛"
+
+
+@given(st.lists(st.text(st.one_of(st.sampled_from(" ab±\n\t\xad\xa0\u0300日"), st.characters()), max_size=8)))
+def test_lines_together_are_what_each_is(texts: list[str]) -> None:
+    assert list(one_lines(texts)) == [one_line(text) for text in texts]
 
 
 @given(st.text(st.characters(), max_size=200))

@@ -234,6 +234,30 @@ def test_a_log_holds_nobody_up(shell: Shell) -> None:
         os.close(reader)
 
 
+def test_a_working_folder_that_is_gone_is_missed_only_where_it_is_needed(shell: Shell) -> None:
+    def there(arguments: str) -> subprocess.CompletedProcess[str]:
+        script = f"mkdir gone && cd gone && rmdir ../gone && exec {_EDGETOP} {arguments}"
+        return subprocess.run(
+            ["sh", "-c", script], capture_output=True, text=True, cwd=shell.folder, env=shell.environment,
+            timeout=DEADLINE_S, check=False,
+        )  # fmt: skip
+
+    assert there("models").returncode == 0
+    refused = there("check ./model.gguf --log log")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 2)
+
+
+def test_bytes_that_are_no_text_are_a_prompt_all_the_same(shell: Shell) -> None:
+    shell.environment["PYTHONUTF8"] = "0"
+    ran = subprocess.run(
+        [sys.executable, "-m", "edgetop", "--plain"], input=b"\xef\xbb\xbfGr\xf6\xdfe?\n", capture_output=True,
+        cwd=shell.folder, env=shell.environment, timeout=DEADLINE_S, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (0, b"Paris.\n")
+    (session,) = shell.sessions()
+    assert json.loads(session.read_text("utf-8"))["turns"][0]["prompt"] == "Gr\ufffd\ufffde?"
+
+
 def test_times_are_local_with_their_zone(shell: Shell) -> None:
     shell.run("run", "-q", "-p", "x")
     started = json.loads(shell.sessions()[0].read_text())["started_at"]

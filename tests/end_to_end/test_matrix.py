@@ -8,6 +8,7 @@ locales).
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import termios
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from edgetop.commands.output import ExitCode
+from edgetop.commands.verbs import VERBS
 from edgetop.inference.scripted import Reply
 from tests.end_to_end.recorded_terminal import RecordedTerminal
 from tests.support.isolated_home import IsolatedHome, reply_of
@@ -94,6 +97,32 @@ def test_it_starts_answers_and_quits(  # noqa: PLR0917 - fixtures
     (turn,) = home.only_session().turns
     assert turn.prompt == (QUESTION if way == "terminal" else "Size?")
     assert reply_of(turn) == ANSWER
+
+
+CLOSED = ("2>&-", ">&-", "<&- >&- 2>&-")
+
+
+def closed_cases() -> list[tuple[str, str]]:
+    """Verb and redirections: all of them, or a few."""
+    whole = product(VERBS, CLOSED)
+    return (
+        list(whole)
+        if os.environ.get("EDGETOP_WHOLE_MATRIX")
+        else list(zip(("check", "doctor", "watch"), CLOSED, strict=True))
+    )
+
+
+@pytest.mark.parametrize(("verb", "redirections"), closed_cases())
+def test_a_verb_whose_streams_are_closed_ends_in_good_order(verb: str, redirections: str, home: IsolatedHome) -> None:
+    words = {"chat": "-p x", "run": "-p x", "serve": "-- serve", "watch": "--seconds 0", "proxy": "--seconds 0"}
+    command = f"{shlex.join(home.scripted(Reply(text=ANSWER)))} {verb} {words.get(verb, '')} {redirections}"
+    ran = subprocess.run(
+        ["sh", "-c", command], env=home.environment, cwd=home.folder, stdin=subprocess.DEVNULL, capture_output=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert ran.returncode in set(ExitCode)
+    assert b"Traceback" not in ran.stderr
+    assert b"edgetop: internal" not in ran.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.io.files import TOML_BYTES_MAX, read_small, read_toml, write_atomically
+from edgetop.io.files import TOML_BYTES_MAX, read_small, read_toml, with_tilde, write_atomically
 from tests.support.eventually import eventually
 
 UNUSABLE = {
@@ -87,3 +87,18 @@ def test_a_pipe_is_written_to_and_never_replaced(tmp_path: Path) -> None:
     assert pipe.is_fifo()
     assert link.is_symlink()
     assert {each.name for each in tmp_path.iterdir()} == {"pipe", "link"}
+
+
+@pytest.mark.parametrize(
+    ("home", "path", "shown"),
+    [
+        ("/home/me", "/home/me/models/a.gguf", "~/models/a.gguf"),
+        ("/home/me/", "/home/me/a", "~/a"),
+        ("/home/me", "/home/men/a", "/home/men/a"),
+        ("/", "/models/a", "/models/a"),
+        ("", "/models/a", "/models/a"),
+    ],
+)
+def test_the_home_folder_is_a_tilde(home: str, path: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", home)
+    assert with_tilde(Path(path)) == shown

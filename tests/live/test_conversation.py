@@ -332,3 +332,24 @@ def test_a_worker_that_was_stopped_did_not_compute(talk: Begin, during: str) -> 
     chat.conversation.stop()
     chat.reach("ready")
     assert chat.events.count("paused") == 1
+
+
+def test_between_slow_and_uneven_tokens_the_worker_itself_tells_that_it_stood_still(talk: Begin) -> None:
+    """On a busy machine gaps differ so much that none stands out."""
+    chat = talk(Script(replies=(Reply(text=LONG),), tokens_per_s=100.0))
+    chat.load()
+    chat.conversation.submit("Count.")
+    chat.answer_grows(3)
+    worker = psutil.Process(chat.conversation.engine.pid)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgetop.live.conversation.pause_of", lambda _gap_us, _others_us: 0)
+        worker.suspend()
+        begin_us = monotonic_us()
+        eventually(lambda: monotonic_us() - begin_us > STOPPED_US + 600_000, "the pause is long enough")
+        worker.resume()
+        chat.until(lambda: "paused" in chat.events, "the pause is told")
+        chat.answer_grows(12)
+    chat.conversation.stop()
+    chat.reach("ready")
+    (paused,) = [each for each in chat.records if isinstance(each, Event) and each.kind == "paused"]
+    assert float(paused.data["paused_s"]) > 0.7 * STOPPED_US / 1e6

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from edgetop.core.records import Record, TurnStarted
-from edgetop.session.file import to_file, to_session
+from edgetop.session.file import SessionFile, to_file, to_session
 from edgetop.session.file_io import (
     LARGEST_FILE_BYTES,
     SessionFileError,
@@ -22,6 +22,7 @@ from edgetop.session.file_io import (
     load_file,
     load_head,
     load_shown,
+    load_without_readings,
     rewrite,
     save,
     validate,
@@ -66,6 +67,15 @@ def test_a_file_keeps_the_whole_session(records: list[Record]) -> None:
     assert b"".join(encode_file(read)) == data
 
 
+def _with_lists(file: SessionFile) -> SessionFile:
+    """With the tokens as they are where a file is read at once."""
+    turns = [
+        replace(turn, tokens=replace(turn.tokens, dt_us=list(turn.tokens.dt_us), chars=list(turn.tokens.chars)))
+        for turn in file.turns
+    ]
+    return replace(file, turns=tuple(turns))
+
+
 @given(records=recordings(), block=st.integers(1, 7))
 def test_a_session_is_written_and_read_line_by_line_as_it_is_whole(
     records: list[Record], block: int, tmp_path_factory: pytest.TempPathFactory
@@ -75,12 +85,18 @@ def test_a_session_is_written_and_read_line_by_line_as_it_is_whole(
     whole = to_file(session)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgetop.session.file.BLOCK", block)
-        patch.setattr("edgetop.session.file.BLOCK_BYTES", block)
+        patch.setattr("edgetop.session.file_io.PIECE_BYTES", block)
+        patch.setattr("edgetop.core.numbers.BLOCK", block)
+        patch.setattr("edgetop.core.numbers.AT_ONCE", 2 * block)
         path.write_bytes(b"".join(encode_session(session)))
         assert path.read_bytes() == b"".join(encode_file(whole))
         patch.setattr("edgetop.session.file_io.load_file", None)  # It is not needed.
         assert to_file(load(path)) == whole
         shown = load_shown(path)
+        assert _with_lists(load_without_readings(path)) == replace(whole, series=())
+        assert load_without_readings(path, lambda source: source.name == "cpu").series == tuple(
+            each for each in whole.series if each.source.name == "cpu"
+        )
     assert (shown.summary, shown.events, shown.clients) == (whole.summary, whole.events, whole.clients)
     assert [(turn.prompt, turn.figures) for turn in shown.turns] == [
         (turn.prompt, turn.figures) for turn in whole.turns
@@ -98,6 +114,7 @@ def test_a_file_that_another_program_has_laid_out_is_read_as_well(path: Path, re
     )
     assert to_file(load(path)) == to_file(recorded)
     assert len(load_shown(path).turns) == len(recorded.turns)
+    assert _with_lists(load_without_readings(path, lambda _: True)) == to_file(recorded)
 
 
 @given(records=recordings())

@@ -6,8 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.core.quantity import Interval, plus_minus
-from edgetop.session.listing import COLUMNS, SessionEntry, energy_cell, entry_of
-from edgetop.session.store import ListedSession
+from edgetop.core.text import one_line
+from edgetop.session.file_io import encode_file
+from edgetop.session.listing import COLUMNS, ROWS_NAME, SHOWN, SessionEntry, energy_cell, entry_of, shown_rows
+from edgetop.session.store import CACHE_NAME, ListedSession, Store, write_labels
 from tests.support.recorded_power import with_energy
 
 
@@ -68,3 +70,31 @@ def test_a_file_that_cannot_be_read_is_told_by_its_name() -> None:
 )
 def test_all_words_have_to_be_in_device_model_quantization_or_tags(words: list[str], matches: bool) -> None:
     assert entry().matches(words) is matches
+
+
+def test_rows_say_what_the_columns_say_whatever_is_kept_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgetop.session.store.FEW_READ", 2)
+    monkeypatch.setattr("edgetop.session.store.UNSETTLED_NS", -(10**18))
+    store, file = Store(tmp_path), with_energy()
+    for number in range(5):
+        path = tmp_path / f"2026101{number}-140322-tiny-{number}.json"
+        path.write_bytes(b"".join(encode_file(replace(file, id=f"{number}bcd", tags=(f"t{number}", "a  b\x1b")))))
+    (tmp_path / "20260101-torn.json").write_bytes(b"{")
+
+    def columns(*words: str) -> list[tuple[str, ...]]:
+        entries = [entry for each in store.list() if (entry := entry_of(each)).matches(words)]
+        return [tuple(one_line(column.text(entry)) for column in SHOWN) for entry in entries]
+
+    for _ in range(2):
+        assert shown_rows(store, ()) == (columns(), 6)
+        assert shown_rows(store, ("T3", "tiny")) == (columns("T3", "tiny"), 6)
+    assert (tmp_path / ROWS_NAME).is_file()
+    write_labels(path, tags=("other",))
+    (tmp_path / CACHE_NAME).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "list", lambda _store: pytest.fail("all were read"))
+        rows, _ = shown_rows(store, ())
+    assert rows == columns()
+    assert rows[0][-1] == "other"

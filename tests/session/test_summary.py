@@ -210,7 +210,10 @@ def test_a_pause_before_the_first_token_is_told_and_no_part_of_decoding() -> Non
     figures = turn_result(session, 0, session.end_us).figures
     assert (figures.paused_s, figures.decode_unpaused_tokens_per_s) == (3.0, None)
     assert figures.decode_tokens_per_s == pytest.approx(10.0)
-    assert snapshot(session, session.end_us).summary.paused_s == 3.0
+    assert figures.prefill_tokens_per_s is not None
+    assert figures.prefill_unpaused_tokens_per_s == pytest.approx(figures.prefill_tokens_per_s * 5 / 2)
+    summary = snapshot(session, session.end_us).summary
+    assert (summary.paused_s, summary.prefill_unpaused_tokens_per_s) == (3.0, figures.prefill_unpaused_tokens_per_s)
 
 
 @pytest.mark.parametrize("data", [{}, {"paused_s": "long"}, {"paused_s": -5.0}, {"paused_s": 1e300}])

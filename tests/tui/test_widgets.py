@@ -43,6 +43,22 @@ async def test_only_lines_that_changed_are_written() -> None:
         assert [row.strip() for row in terminal.display[4:9]] == ["line 4", "", "", "", ""]
 
 
+async def test_a_line_below_the_end_of_a_terminal_that_shrinks_is_drawn_later() -> None:
+    app = LinesApp()
+    terminal = attach_terminal(app)
+    async with app.run_test(headless=False, size=(80, 24)) as pilot:
+        widget = app.query_one(LinesWidget)
+        lines = [line_of(f"line {number}") for number in range(20)]
+        widget.show_lines(lines)
+        await pilot.pause()
+        compositor = app.screen._compositor
+        compositor._layers_visible = compositor.layers_visible[:5]
+        lines[7] = line_of("changed")
+        widget.show_lines(lines)
+        await pilot.pause()
+        assert terminal.display[7].startswith("changed")
+
+
 ROLES: tuple[Role, ...] = get_args(Role)
 
 

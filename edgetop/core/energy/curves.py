@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from math import hypot, inf, isfinite, sqrt
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.energy.readings import Forkable, Gap, GapKind, GapLog, GapShare, Plausibility, UpdatePeriod
+from edgetop.core.numbers import Numbers
 from edgetop.core.sources import Meter
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Curve(Forkable, ABC):
     FORKED: ClassVar[tuple[str, ...]] = ("period", "gaps", "_peaks")
 
     COLUMNS: ClassVar[tuple[str, ...]]
-    """Arrays of equal length that only grow, or are replaced by others: a mark shares them with its curve."""
+    """Numbers of equal length that only grow: a mark shares them with its curve."""
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
@@ -158,7 +159,7 @@ class Curve(Forkable, ABC):
     def own_columns(self) -> None:
         """Share no columns with the mark any more."""
         for name in self.COLUMNS:
-            setattr(self, name, getattr(self, name)[: self._rows])
+            setattr(self, name, getattr(self, name).first(self._rows))
 
     def gap_share(self, start_us: int, end_us: int) -> GapShare:
         """What gaps mean for a window, also those before the first reading and after the last one."""
@@ -261,7 +262,7 @@ class Peaks(Forkable):
             self._blocks[-1] = max(self._blocks[-1], value)
         self._count += 1
 
-    def greatest(self, values: array[float], start: int, end: int) -> float:
+    def greatest(self, values: Numbers[float], start: int, end: int) -> float:
         """The greatest of `values[start:end]`, a stretch that is not empty."""
         first = -(-start // self._BLOCK)
         last = end // self._BLOCK
@@ -292,9 +293,9 @@ class CounterCurve(Curve):
 
     def __init__(self, meter: Meter) -> None:
         super().__init__(meter)
-        self._time = array("q")
-        self._energy = array("d")
-        self._power = array("d")
+        self._time: Numbers[int] = Numbers("q")
+        self._energy: Numbers[float] = Numbers("d")
+        self._power: Numbers[float] = Numbers("d")
         """Mean power of the segment that ends at each knot."""
         self._value = 0.0
         self._change_us = 0
@@ -327,14 +328,14 @@ class CounterCurve(Curve):
             raise ValueError("no reading yet")
         if self.changes == 0:
             return 0.0
-        k = min(max(1, bisect_right(self._time, t_us)), len(self._time) - 1)
+        k = min(max(1, self._time.bisect_right(t_us)), len(self._time) - 1)
         until = min(t_us, self._time[-1] + self.gap_limit_us)
         return self._energy[k] + self._power[k] * (until - self._time[k]) / 1e6
 
     def readings(self, start_us: int, end_us: int) -> Readings:
         """See Curve. A counter misses nothing between its readings, so their scatter says nothing of its error."""
-        i = min(max(1, bisect_right(self._time, start_us)), len(self._time))
-        j = min(bisect_left(self._time, end_us) + 1, len(self._time))
+        i = min(max(1, self._time.bisect_right(start_us)), len(self._time))
+        j = min(self._time.bisect_left(end_us) + 1, len(self._time))
         if j <= i:
             return Readings(count=0.0, scatter_w=0.0, distinct=0, peak_w=0.0)
         peak_w = self._peaks.greatest(self._power, i, j)
@@ -459,6 +460,59 @@ class Stretch(NamedTuple):
     k: int
 
 
+SUMS_APART = 128
+"""Sums before every so many runs are kept for good ..."""
+
+SUMS_KEPT, SUMS_OPENED = 2048, 64
+"""... and those of the last so many, and of so many stretches between that were asked for."""
+
+
+class Sums:
+    """Sums over the runs before each of some runs in a row."""
+
+    __slots__ = ("bends", "count", "energy_j", "unseen_s")
+
+    def __init__(self) -> None:
+        self.energy_j = array("d")
+        self.count = array("d")
+        """Readings."""
+        self.bends = array("d")
+        """The squares of the readings' second differences."""
+        self.unseen_s = array("d")
+
+    def __len__(self) -> int:
+        return len(self.energy_j)
+
+    def add_first(self) -> None:
+        """Begin with nothing before the first run."""
+        for column in (self.energy_j, self.count, self.bends, self.unseen_s):
+            column.append(0.0)
+
+    def add_more(self, energy_j: float, count: float, bends: float, unseen_s: float) -> None:
+        """Add the last ones with one more run."""
+        self.energy_j.append(self.energy_j[-1] + energy_j)
+        self.count.append(self.count[-1] + count)
+        self.bends.append(self.bends[-1] + bends)
+        self.unseen_s.append(self.unseen_s[-1] + unseen_s)
+
+    def add(self, other: Sums, at: int) -> None:
+        """Add those of a place among others."""
+        for name in self.__slots__:
+            getattr(self, name).append(getattr(other, name)[at])
+
+    def part(self, begin: int, end: int | None = None) -> Sums:
+        """Those from one place to before another."""
+        other = Sums()
+        for name in self.__slots__:
+            setattr(other, name, getattr(self, name)[begin:end])
+        return other
+
+
+_Step = tuple[bool, int, int, float, int, float]
+"""From a run to the next: whether the machine slept in between; when the run was first and last seen, and its power;
+when the next one was first seen, and its power."""
+
+
 class PowerCurve(Curve):
     """The curve of a sensor of power.
 
@@ -479,16 +533,16 @@ class PowerCurve(Curve):
       prior).
     """
 
-    FORKED = (*Curve.FORKED, "_gate", "_breaks", "_stretches")
+    FORKED = (*Curve.FORKED, "_gate", "_breaks", "_stretches", "_opened")
 
-    COLUMNS = ("_first", "_last", "_power", "_energy", "_count", "_bends", "_unseen")
+    COLUMNS = ("_first", "_last", "_power")
 
     def __init__(self, meter: Meter) -> None:
         super().__init__(meter)
         self._gate = Plausibility(meter)
-        self._first = array("q")
-        self._last = array("q")
-        self._power = array("d")
+        self._first: Numbers[int] = Numbers("q")
+        self._last: Numbers[int] = Numbers("q")
+        self._power: Numbers[float] = Numbers("d")
         self._breaks: set[int] = set()
         """Runs that begin after a suspend."""
         self._slept = False
@@ -496,20 +550,31 @@ class PowerCurve(Curve):
         self._stretches: list[Stretch] = []
         """Those that lasted, but the present one."""
         self._same_since_us = self._same_k = 0
-        # Sums over the runs before run k: energy, readings, the squares of their second differences, unseen seconds.
-        self._energy = array("d")
-        self._count = array("d")
-        self._bends = array("d")
-        self._unseen = array("d")
+        self._noted = Sums()
+        """Before every SUMS_APART-th run, from which those between are added up again when they are asked for."""
+        self._latest, self._latest_from = Sums(), 0
+        """Before each run from one on."""
+        self._opened: dict[int, Sums] = {}
+        """Those added up again last, by the place of the one in `_noted` that they begin with."""
         self._run_break_us = round(max(SILENCE_AT_LEAST_S, 3 * meter.poll_s) * 1e6)
         """A run of equal readings ends where none came for this long, the shortest gap there is."""
+
+    def mark(self) -> Self:
+        """See Curve."""
+        curve = super().mark()
+        curve._latest, curve._opened = Sums(), {}  # noqa: SLF001 - another of this class
+        return curve
 
     def own_columns(self) -> None:
         """See Curve."""
         super().own_columns()
+        place = max(0, self._rows - 1) // SUMS_APART
+        self._noted = self._noted.part(0, -(-self._rows // SUMS_APART))
+        self._latest, self._latest_from = Sums(), place * SUMS_APART
         if self.last_us is not None:
             # The last run may have gone on since the mark.
             self._last[-1] = self.last_us
+            self._latest = self._added_up(place, self._rows)
 
     def suspended(self) -> None:
         """See Curve."""
@@ -532,20 +597,23 @@ class PowerCurve(Curve):
         """See Curve."""
         if not self._first or self.last_us is None:
             raise ValueError("no reading yet")
-        k = max(0, bisect_right(self._first, t_us) - 1)
+        k = max(0, self._first.bisect_right(t_us) - 1)
+        sums, at = self._sums(k)
         if k + 1 < len(self._first):
-            return self._energy[k] + self._within(k, t_us)
+            return sums.energy_j[at] + self._within(self._step(k), t_us)
         until = min(t_us, self.last_us + self.gap_limit_us)
-        return self._energy[k] + self._power[k] * (until - self._first[k]) / 1e6
+        return sums.energy_j[at] + self._power[k] * (until - self._first[k]) / 1e6
 
     def readings(self, start_us: int, end_us: int) -> Readings:
         """See Curve."""
-        i, j = bisect_left(self._first, start_us), bisect_left(self._first, end_us)
+        i, j = self._first.bisect_left(start_us), self._first.bisect_left(end_us)
         active = max(0, i - 1)
         if j <= active:
             return Readings(count=0.0, scatter_w=0.0, distinct=0, peak_w=0.0)
-        n = self._up_to(j, self._count, 0) - (self._count[i] if i < len(self._first) else 0.0)
-        bends = self._up_to(j, self._bends, 1) - (self._bends[i] if i < len(self._first) else 0.0)
+        n, bends = self._up_to(j)
+        if i < len(self._first):
+            sums, at = self._sums(i)
+            n, bends = n - sums.count[at], bends - sums.bends[at]
         period_s = max(self.update_s, self.meter.poll_s)
         if i > 0:
             # The run that began before the window goes on in it: a load that does not change is well known.
@@ -555,7 +623,7 @@ class PowerCurve(Curve):
             scatter_w=sqrt(max(0.0, bends) / (6 * n)) if n >= 1 else 0.0,
             distinct=self._distinct(active, j),
             peak_w=self._peaks.greatest(self._power, i if i < j else active, j),
-            unseen_s=self._unseen[j - 1] - self._unseen[min(i, j - 1)],
+            unseen_s=self._unseen_before(j - 1) - self._unseen_before(min(i, j - 1)),
         )
 
     def still_s(self, start_us: int, end_us: int) -> float:
@@ -586,8 +654,8 @@ class PowerCurve(Curve):
         """Whether the readings before run k hardly ever repeated each other."""
         if k < LIVELY_RUNS:
             return False
-        updates = self._count[k] - self._count[k - LIVELY_RUNS]
-        return updates <= LIVELY_UPDATES * LIVELY_RUNS
+        (now, at), (before, before_at) = self._sums(k), self._sums(k - LIVELY_RUNS)
+        return now.count[at] - before.count[before_at] <= LIVELY_UPDATES * LIVELY_RUNS
 
     def _known_to_us(self) -> int:
         return self._last[-1]
@@ -637,7 +705,7 @@ class PowerCurve(Curve):
 
     def _recompute(self) -> None:
         # Others, since marks share those there were.
-        self._energy, self._count, self._bends, self._unseen = (array("d") for _ in range(4))
+        self._noted, self._latest, self._latest_from, self._opened = Sums(), Sums(), 0, {}
         self.gaps.clear()
         self.revision += 1
         self._follow_period()
@@ -647,43 +715,82 @@ class PowerCurve(Curve):
     def _extend(self, k: int) -> None:
         """Sum up to run k, all before it being summed."""
         if k == 0:
-            for sums in (self._energy, self._count, self._bends, self._unseen):
-                sums.append(0.0)
-            return
-        self._energy.append(self._energy[k - 1] + self._within(k - 1, self._first[k]))
-        count, bends = self._contribution(k - 1)
-        self._count.append(self._count[k - 1] + count)
-        self._bends.append(self._bends[k - 1] + bends)
-        self._unseen.append(self._unseen[k - 1] + self._unseen_s(k - 1))
-        if k in self._breaks or self._is_gap(k - 1):
-            end_us = self._gap_end_us(k - 1)
-            length_s = (end_us - self._last[k - 1]) / 1e6
-            before, after = self._power[k - 1], self._power[k]
+            self._latest.add_first()
+        else:
+            step = self._step(k - 1)
+            self._add_up(self._latest, self._power[max(0, k - 2)], step)
+            self._note_gap(step)
+        if k % SUMS_APART == 0:
+            self._noted.add(self._latest, len(self._latest) - 1)
+        if len(self._latest) >= 2 * SUMS_KEPT:
+            self._latest, self._latest_from = self._latest.part(SUMS_KEPT), self._latest_from + SUMS_KEPT
+
+    def _step(self, k: int) -> _Step:
+        first, power = self._first, self._power
+        return k + 1 in self._breaks, first[k], self._last[k], power[k], first[k + 1], power[k + 1]
+
+    def _note_gap(self, step: _Step) -> None:
+        is_break, _, seen, before, end, after = step
+        if is_break or self._is_gap(seen, end):
+            end_us = self._gap_end_us(is_break, seen, end)
+            length_s = (end_us - seen) / 1e6
             self.gaps.add(
                 Gap(
-                    start_us=self._last[k - 1],
+                    start_us=seen,
                     end_us=end_us,
-                    kind="suspend" if k in self._breaks else "bridged",
+                    kind="suspend" if is_break else "bridged",
                     energy_j=length_s * (before + after) / 2,
                     u_j=length_s * abs(after - before) / sqrt(12),
                     fall_w=before - after,
                 )
             )
 
-    def _is_gap(self, k: int) -> bool:
-        return self._first[k + 1] - self._last[k] > self.silence_us
+    def _sums(self, k: int) -> tuple[Sums, int]:
+        """The sums before run k, and their place among others."""
+        if k >= self._latest_from:
+            return self._latest, k - self._latest_from
+        place, at = divmod(k, SUMS_APART)
+        if place not in self._opened:
+            while len(self._opened) >= SUMS_OPENED:
+                del self._opened[next(iter(self._opened))]
+            self._opened[place] = self._added_up(place, (place + 1) * SUMS_APART)
+        return self._opened[place], at
 
-    def _gap_end_us(self, k: int) -> int:
-        """From when on run k+1 is known: the update that its first reading is the mean of."""
-        covered_us = round(self.update_s * 1e6) if self.averaging and k + 1 not in self._breaks else 0
-        return max(self._last[k], self._first[k + 1] - covered_us)
+    def _added_up(self, place: int, end: int) -> Sums:
+        """The sums before each run from one in `_noted` to the one before `end`, added up as they were at first."""
+        begin = place * SUMS_APART
+        low = max(0, begin - 1)
+        first, last, power = self._first[low:end], self._last[low:end], self._power[low:end]
+        sums = self._noted.part(place, place + 1)
+        for at in range(begin - low, end - low - 1):
+            step = at + low + 1 in self._breaks, first[at], last[at], power[at], first[at + 1], power[at + 1]
+            self._add_up(sums, power[max(0, at - 1)], step)
+        return sums
 
-    def _within(self, k: int, t_us: float) -> float:
-        """Energy in joules from the first sight of run k to `t_us`, no later than the first sight of run k+1."""
-        start, seen, end = self._first[k], self._last[k], self._first[k + 1]
-        before, after = self._power[k], self._power[k + 1]
-        if k + 1 in self._breaks or self._is_gap(k):
-            known_us = self._gap_end_us(k)
+    def _add_up(self, sums: Sums, earlier: float, step: _Step) -> None:
+        """Add the sums with one more run; `earlier` is the power of the run before it, or of itself if it is first."""
+        is_break, start, seen, before, end, after = step
+        count, bends = self._contribution(seen - start, before - earlier, before - after)
+        unseen_s = 0.0
+        if self.averaging and not is_break and not self._is_gap(seen, end):
+            # No mean covers what is longer than the updates in it.
+            length_s, update_s = (end - start) / 1e6, self.update_s
+            unseen_s = max(0.0, length_s - update_s * max(1, round(length_s / update_s)))
+        sums.add_more(self._within(step, end), count, bends, unseen_s)
+
+    def _is_gap(self, seen: int, end: int) -> bool:
+        return end - seen > self.silence_us
+
+    def _gap_end_us(self, is_break: bool, seen: int, end: int) -> int:
+        """From when on the next run is known: the update that its first reading is the mean of."""
+        covered_us = round(self.update_s * 1e6) if self.averaging and not is_break else 0
+        return max(seen, end - covered_us)
+
+    def _within(self, step: _Step, t_us: float) -> float:
+        """Energy in joules from the first sight of a run to `t_us`, no later than the first sight of the next."""
+        is_break, start, seen, before, end, after = step
+        if is_break or self._is_gap(seen, end):
+            known_us = self._gap_end_us(is_break, seen, end)
             between = (before + after) / 2 * max(0, min(t_us, known_us) - seen)
             return (before * (min(t_us, seen) - start) + between + after * max(0, t_us - known_us)) / 1e6
         if self.averaging:
@@ -696,25 +803,24 @@ class PowerCurve(Curve):
         ramp = t_us - seen
         return (before * (t_us - start) + (after - before) * ramp * ramp / (2 * (end - seen))) / 1e6
 
-    def _unseen_s(self, k: int) -> float:
-        """For how long between the first sights of run k and of run k+1 no mean covers the power; gaps apart."""
-        if not self.averaging or k + 1 in self._breaks or self._is_gap(k):
-            return 0.0
-        length_s = (self._first[k + 1] - self._first[k]) / 1e6
-        return max(0.0, length_s - self.update_s * max(1, round(length_s / self.update_s)))
-
-    def _contribution(self, k: int) -> tuple[float, float]:
-        """Run k's readings, and the squares of their second differences, about the neighbours that it has."""
-        span_s = (self._last[k] - self._first[k]) / 1e6
-        n = 1 + int(span_s / max(self.update_s, self.meter.poll_s) + 0.1)
-        rise = self._power[k] - self._power[k - 1] if k else 0.0
-        fall = self._power[k] - self._power[k + 1] if k + 1 < len(self._power) else 0.0
+    def _contribution(self, span_us: int, rise: float, fall: float) -> tuple[float, float]:
+        """A run's readings, and the squares of their second differences, about the neighbours that it has."""
+        n = 1 + int(span_us / 1e6 / max(self.update_s, self.meter.poll_s) + 0.1)
         return n, (rise + fall) ** 2 if n == 1 else rise * rise + fall * fall
 
-    def _up_to(self, end: int, sums: array[float], part: int) -> float:
+    def _up_to(self, end: int) -> tuple[float, float]:
+        """The readings before run `end`, and the squares of their second differences."""
         if end < len(self._first):
-            return sums[end]
-        return sums[end - 1] + self._contribution(end - 1)[part]
+            sums, at = self._sums(end)
+            return sums.count[at], sums.bends[at]
+        sums, at = self._sums(end - 1)
+        rise = self._power[end - 1] - self._power[end - 2] if end > 1 else 0.0
+        count, bends = self._contribution(self._last[end - 1] - self._first[end - 1], rise, 0.0)
+        return sums.count[at] + count, sums.bends[at] + bends
+
+    def _unseen_before(self, k: int) -> float:
+        sums, at = self._sums(k)
+        return sums.unseen_s[at]
 
     def _distinct(self, start: int, end: int) -> int:
         return len(set(self._power[start : min(end, start + 4 * DISTINCT_AT_MOST)]))

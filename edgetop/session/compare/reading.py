@@ -43,11 +43,12 @@ from edgetop.core.figures import (
 from edgetop.core.format import format_duration
 from edgetop.core.quantity import Interval
 from edgetop.core.records import DeviceInfo
+from edgetop.core.sources import SourceInfo
 from edgetop.core.text import distinct
 from edgetop.io.files import as_utf8
 from edgetop.session.compare.result import Condition, Made, RepeatedFigure, Result, flags_text
 from edgetop.session.file import SeriesEntry, SessionFile, TurnEntry
-from edgetop.session.file_io import SessionFileError, decode_file, read_bytes
+from edgetop.session.file_io import SessionFileError, decode_file, load_without_readings, read_bytes
 from edgetop.session.snapshot import Speed, speed_over_time
 
 CONDITIONS: dict[LimitedBy, tuple[Condition, str]] = {
@@ -209,6 +210,10 @@ def _conditions(file: SessionFile) -> dict[Condition, str]:
     if own is not None and own > DISTURBED_PERCENT:
         conditions["edgetop disturbed"] = f"edgetop itself used {own:.0f} % of a core."
     return conditions
+
+
+def _has_battery(source: SourceInfo) -> bool:
+    return any(channel.scope == "battery" for channel in source.channels)
 
 
 def _runs_on_battery(series: SeriesEntry) -> bool:
@@ -642,12 +647,15 @@ def read_results(path: Path, duty: Duty | None = None) -> list[Result]:
     Raises SessionFileError, one line that names the file and the place in it.
     """
     try:
+        if is_session(read_bytes(path, MARK_WITHIN_BYTES)):
+            return [session_result(load_without_readings(path, _has_battery), path, duty)]
         data = as_utf8(read_bytes(path))
         if is_session(data):
             return [session_result(decode_file(data), path, duty)]
         return _imported(data, path)
     except SessionFileError as error:
-        raise SessionFileError(f"{path}: {error.what}", error.hint or f"it must be {KINDS}") from None
+        what = error.what.removeprefix(f"{path}: ")
+        raise SessionFileError(f"{path}: {what}", error.hint or f"it must be {KINDS}") from None
 
 
 def read_all(paths: Iterable[Path], duty: Duty | None = None) -> list[Result]:

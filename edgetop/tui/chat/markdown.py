@@ -79,9 +79,8 @@ def render_markdown(
         return None
     shared: dict[Style, Style] = {}
     stripped = [_stripped(line, base, shared) for line in lines]
-    while stripped and not stripped[-1]:
-        stripped.pop()
-    return stripped
+    shown = [index for index, line in enumerate(stripped) if line]
+    return stripped[shown[0] : shown[-1] + 1] if shown else []
 
 
 def _stripped(line: Sequence[Segment], base: Style, shared: dict[Style, Style]) -> StyledLine:
@@ -205,7 +204,9 @@ class _Table(TableElement):
     """A table whose long words are broken, not cut off."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = Table(box=box.SIMPLE, pad_edge=False, style="markdown.table.border", collapse_padding=True)
+        table = Table(
+            box=box.SIMPLE, pad_edge=False, show_edge=False, style="markdown.table.border", collapse_padding=True
+        )
         if self.header is not None and self.header.row is not None:
             for cell in self.header.row.cells:
                 table.add_column(cell.content, overflow="fold", header_style="markdown.table.header")

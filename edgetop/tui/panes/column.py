@@ -58,7 +58,7 @@ def has_no_power(view: View) -> bool:
     return (
         isinstance(now.power, Unavailable)
         and now.phase != "starting"
-        and now.watch is None
+        and (now.watch is None or now.watch.figures.energy is None)
         and energy is None
         and now.summary.energy is None
     )

@@ -102,7 +102,7 @@ class EnergyPane(Pane):
         if energy is None or isinstance(energy, ServedEnergy):
             return self.render(view, width, height)
         is_wide = width >= SIDE_BY_SIDE_COLUMNS
-        figures, basis = _figures(view, energy), _basis_rows(energy, width)
+        figures, basis = _figures(view, energy, is_wide=is_wide), _basis_rows(energy, width)
         if not is_wide and len(figures) + len(basis) + TURNS_MIN + 2 > height:
             figures = figures[:FIGURE_ROWS_MIN]
         figures += basis
@@ -259,14 +259,19 @@ ENERGY_ROWS = sorted(
 """Energies before powers."""
 
 
-def _figures(view: View, turn: Energy) -> list[Line]:
-    """The figures of the turn beside those of the session, each with its interval."""
+def _figures(view: View, turn: Energy, *, is_wide: bool) -> list[Line]:
+    """The figures of the turn beside those of the session, each with its interval; a short name says its unit."""
     session = view.snapshot.summary.energy
     both = [("this turn", turn), *([("session", session)] if session is not None else [])]
+    short = {figure: "" if is_wide else figure.heading for figure in ENERGY_ROWS}
     lines = table(
         ("", *(name for name, _ in both), "unit"),
         [
-            (figure.heading or figure.label, *(_range(value_of(each, figure.column)) for _, each in both), figure.unit)
+            (
+                short[figure] or figure.label,
+                *(_range(value_of(each, figure.column)) for _, each in both),
+                "" if short[figure] else figure.unit,
+            )
             for figure in ENERGY_ROWS
         ],
         named=True,

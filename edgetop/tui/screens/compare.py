@@ -10,6 +10,7 @@ from textual.containers import VerticalScroll
 
 from edgetop.core.figures import BY_NAME
 from edgetop.core.format import plural
+from edgetop.io.files import with_tilde
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.result import Comparison, Result
 from edgetop.session.compare.wording import alike_text, interval_text, named, order_of
@@ -217,7 +218,7 @@ class CompareScreen(BaseScreen[None]):
             )
             text = f"energy of {result.energy_scope.replace('_', ' ')} by {result.energy_source}, {grade}"
             lines += paragraph(text, width, "dim")
-        return [*lines, *paragraph(f"from {result.origin}", width, "dim")]
+        return [*lines, *paragraph(f"from {with_tilde(result.origin)}", width, "dim")]
 
     def _head(self, blocks: list[TableLayout], width: int) -> Line:
         count = len(self._comparison.rows)

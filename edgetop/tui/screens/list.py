@@ -6,6 +6,7 @@ Whatever is typed filters, without a mode: actions are on Enter, Esc, Delete, ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from rich.cells import cell_len
@@ -18,6 +19,7 @@ from textual.worker import get_current_worker
 
 from edgetop.core.format import Column
 from edgetop.core.text import literal, one_line
+from edgetop.io.files import with_tilde
 from edgetop.tui.keys import KeySlot, key_slots
 from edgetop.tui.styled_text import Line, Role, Span, fit, fit_text, for_level, joined, line_of, shortened, spread
 from edgetop.tui.themes import GlyphLevel
@@ -139,6 +141,8 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         self._rows: list[Row] = list(self._all)
         """Those that are shown, in their order."""
         self._slots: list[ColumnSlot] = []
+        self._asked = 0
+        """How often they were filtered and sorted."""
         self._by = next((column for column in columns if column.rank is not None), None)
         self._reverse = False
         self._at = self._top = 0
@@ -275,8 +279,26 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
 
     def _arrange(self, *, follow: bool = True) -> None:
         """Filter, sort and lay out; with `follow` the chosen row stays chosen where it is still shown."""
+        self._asked += 1
+        if len(self._all) > FITTED:
+            self._arrange_many(self._asked, follow=follow)
+        else:
+            self._lay_out(self._matching(), follow=follow)
+
+    @work(thread=True, exclusive=True, group="arranged")
+    def _arrange_many(self, asked: int, *, follow: bool) -> None:
+        """The same without holding up the screen; what is typed meanwhile takes its place."""
+        rows = self._matching()
+
+        def lay_out() -> None:
+            if asked == self._asked:
+                self._lay_out(rows, follow=follow)
+
+        self.call_from_worker(lay_out)
+
+    def _lay_out(self, rows: list[Row], *, follow: bool) -> None:
         chosen = self._chosen if follow else None
-        self._rows = self._matching()
+        self._rows = rows
         if chosen is not None:
             known = self._identity(chosen)
             self._at = next((at for at, row in enumerate(self._rows) if self._identity(row) == known), self._at)
@@ -329,10 +351,10 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         shown = [for_level(fit(line, self._width), self._level) for line in lines]
         self.query_one(f"#{name}", LinesWidget).show_lines(shown)
 
-    def _title(self, title: Line, *parts: Line, where: str) -> Line:
+    def _title(self, title: Line, *parts: Line, where: Path) -> Line:
         """The title with the filter and other parts, and at the end of the line where all this is stored."""
         parts = (title, *self._filter_part(), *parts)
-        return spread(joined(parts, self._width), [line_of(Span(one_line(where), "dim"))], self._width)
+        return spread(joined(parts, self._width), [line_of(Span(one_line(with_tilde(where)), "dim"))], self._width)
 
     def _filter_part(self) -> Sequence[Line]:
         """The filter for the title, with the end of what is typed where it is long; nothing without one."""

@@ -144,7 +144,7 @@ CHECK_COLUMNS: Sequence[Column[ModelRow]] = (
     _assessed("FITS", 9, max(map(len, FITS)), lambda each: each.verdict.fit or NOT_AVAILABLE, _by_fit, right=False),
     NAME,
     _assessed("QUANT", 6.5, 7, lambda each: each.facts.file_type, right=False),
-    _assessed("WEIGHTS", 1, 7, lambda each: format_count(each.facts.parameters),
+    _assessed("PARAMS", 1, 7, lambda each: format_count(each.facts.parameters),
               lambda each: (-float(each.facts.parameters),)),
     Column(heading="SIZE", text=lambda row: format_bytes_short(row.size_bytes) if row.size_bytes else "",
            rank=lambda row: (float(row.size_bytes),), importance=5, usual=5, most=6, right=True),

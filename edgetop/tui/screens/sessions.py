@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from textual.app import App
 
@@ -17,16 +17,13 @@ from edgetop.session.compare.compare import compare
 from edgetop.session.compare.reading import read_all
 from edgetop.session.compare.result import Result
 from edgetop.session.file_io import load
-from edgetop.session.listing import COLUMNS as LIST_COLUMNS
-from edgetop.session.listing import SessionEntry, entry_of
+from edgetop.session.listing import SHOWN, SessionEntry, entry_of
 from edgetop.session.replay import AlignmentName
 from edgetop.session.store import LabelError, Store, changed_tags, write_labels
 from edgetop.tui.keys import SESSIONS
 from edgetop.tui.screens.list import ListScreen
 from edgetop.tui.styled_text import Line, Role, Span, fit_text, line_of
 from edgetop.tui.themes import GlyphLevel
-
-COLUMNS: Final = tuple(column for column in LIST_COLUMNS if column.is_shown)
 
 AskInTurn = Callable[[Sequence[Contestant], str], None]
 """Asks models a prompt, one after the other."""
@@ -55,7 +52,7 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
 
         `resume` gets the session whose conversation it is to continue, `ask_in_turn` models and a prompt.
         """
-        super().__init__(level, COLUMNS)
+        super().__init__(level, SHOWN)
         self._store = store
         self._price = price
         self._resume = resume
@@ -99,7 +96,7 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
     def _title_line(self) -> Line:
         count = f"{len(self._rows)} of {len(self._all)}" if self._words else f"{len(self._all)}"
         title = line_of(Span("sessions", "title"), f" {count}")
-        return self._title(title, self._marked_part(), where=str(self._store.folder))
+        return self._title(title, self._marked_part(), where=self._store.folder)
 
     def _empty_text(self) -> str:
         if not self._complete:

@@ -267,7 +267,7 @@ class SettingsScreen(ListScreen[Row, None]):
     def _title_line(self) -> Line:
         changed = len(self._editor.changed())
         unwritten = line_of(Span(f"{changed} not written", "warning")) if changed else ()
-        return self._title(line_of(Span("settings", "title")), unwritten, where=str(self._editor.file))
+        return self._title(line_of(Span("settings", "title")), unwritten, where=self._editor.file)
 
     def _empty_text(self) -> str:
         return "no setting has this in its name or description"

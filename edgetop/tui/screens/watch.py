@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 from rich.cells import cell_len
@@ -168,6 +168,18 @@ TICK_S = 1.0
 """Servers are polled once a second."""
 
 
+class ServerList(LinesWidget):
+    """Lines that are made anew for another size."""
+
+    def __init__(self, draw: Callable[[], None]) -> None:
+        super().__init__(id="services")
+        self._draw_lines = draw
+
+    def on_resize(self, _event: events.Resize) -> None:
+        """Show as many lines as there is room for now."""
+        self._draw_lines()
+
+
 class WatchScreen(RecordingScreen):
     """Watches until it is closed."""
 
@@ -183,7 +195,7 @@ class WatchScreen(RecordingScreen):
     def __init__(
         self, watch: WatchSession | FleetSession, *, level: GlyphLevel, delay_s: float = 1.0, price: Price | None = None
     ) -> None:
-        services = LinesWidget(id="services")
+        services = ServerList(self._draw_services)
         monitor = Monitor(Vertical(services, id="services-box"), self.TITLE_OF_LIST, level)
         super().__init__(watch, monitor, level=level, delay_s=delay_s, price=price)
         self._watch = watch

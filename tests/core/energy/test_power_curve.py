@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import random
 from math import floor, inf, nan
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgetop.core import numbers
+from edgetop.core.energy import curves
 from edgetop.core.energy.curves import PowerCurve
 from edgetop.core.energy.windows import Window, measure
 from edgetop.core.sources import Unavailable
@@ -150,6 +153,50 @@ def test_recomputing_from_the_same_readings_gives_the_same_energies_whenever_it_
     assert [live.energy_j(t * S / 7) for t in range(210)] == [replayed.energy_j(t * S / 7) for t in range(210)]
     assert live.update_s == pytest.approx(0.1, rel=0.05)
     assert live.revision >= 1
+
+
+@pytest.mark.parametrize("averaging", [True, False], ids=["means", "points"])
+def test_what_is_packed_and_added_up_again_changes_nothing(averaging: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs, gaps, a suspend and a revised period, asked for anywhere, also from marks that were left on the way."""
+    chance = random.Random(3)  # noqa: S311 - the same every time
+    readings = [
+        (0.05 * index, None if 300 <= index < 380 else round(8 + (index // 3 % 5) + chance.gauss(0, 0.2), 2))
+        for index in range(900)
+        if not 600 <= index < 640
+    ]
+    moments = [chance.randrange(46 * S) for _ in range(60)]
+
+    def told(curve: PowerCurve) -> list[object]:
+        return [
+            (curve.energy_j(t_us), curve.readings(t_us, t_us + S), curve.still_s(t_us, t_us + 3 * S))
+            for t_us in moments
+        ]
+
+    def goes_on(curve: PowerCurve, begin: int, end: int) -> PowerCurve:
+        for number in range(begin, end):
+            if number == 500:
+                curve.suspended()
+            feed(curve, [readings[number]])
+        return curve
+
+    def folded() -> tuple[PowerCurve, list[list[object]]]:
+        curve, marks, begin = PowerCurve(average_meter() if averaging else point_meter()), [], 0
+        for end in (0, 7, 250, 700):
+            marks.append((end, goes_on(curve, begin, end).mark()))
+            begin = end
+        goes_on(curve, begin, len(readings))
+        return curve, [told(goes_on(mark.resumed(), end, len(readings))) for end, mark in marks]
+
+    plain, plainly_resumed = folded()
+    expected = told(plain)
+    assert plainly_resumed == [expected] * 4
+    monkeypatch.setattr(numbers, "BLOCK", 8)
+    monkeypatch.setattr(curves, "SUMS_APART", 4)
+    monkeypatch.setattr(curves, "SUMS_KEPT", 8)
+    monkeypatch.setattr(curves, "SUMS_OPENED", 2)
+    packed, resumed = folded()
+    assert told(packed) == expected
+    assert resumed == [expected] * 4
 
 
 def test_a_window_is_final_only_after_the_sensor_has_updated_again() -> None:

@@ -7,7 +7,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from edgetop.tui.chat.markdown import render_markdown
-from edgetop.tui.chat.transcript import MARKDOWN_ROLES, StyledLine
+from edgetop.tui.chat.transcript import MARKDOWN_ROLES, LinePosition, StyledLine, Transcript
 from edgetop.tui.themes import LEVELS, GlyphLevel, glyphs_for
 from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal, hostile_text
 
@@ -74,6 +74,24 @@ def test_an_unfinished_fence_and_what_is_struck_through() -> None:
     assert plain(lines) == ["gone kept"]
     assert lines is not None
     assert [segment.text for segment in lines[0] if segment.style is not None and segment.style.strike] == ["gone"]
+
+
+@pytest.mark.parametrize("block", ["- one\n- two", "1. one\n2. two", "> a quote", "```python\nx = 1\n```",
+                                   "## A heading", "| a | b |\n|---|---|\n| 1 | 2 |"])  # fmt: skip
+def test_an_answer_shown_block_by_block_as_it_grows_ends_as_if_it_had_come_at_once(block: str) -> None:
+    text = f"A paragraph of some length.\n\n{block}\n\nAnother paragraph of some length.\n\n{block}\n\nThe end.\n"
+    grown, whole = (Transcript(glyphs_for("braille"), render) for _ in range(2))
+    for chat, pieces in ((grown, [text[at : at + 3] for at in range(0, len(text), 3)]), (whole, [text])):
+        chat.set_width(40)
+        reply = chat.open_reply()
+        for piece in pieces:
+            chat.extend(reply, piece, "answer")
+            if chat is grown:
+                chat.finish_blocks(reply)
+        chat.close_reply(reply, "9 tok")
+    assert len(grown.blocks) > len(whole.blocks)
+    rows = [["" if row is None else row.plain for row in chat.rows(LinePosition(0, 0), 99)] for chat in (grown, whole)]
+    assert rows[0] == rows[1]
 
 
 def test_code_in_an_unknown_language_is_plain() -> None:

@@ -156,7 +156,12 @@ async def test_the_list_is_sorted_by_the_next_column_and_the_other_way_round(sta
         assert "Llama" in chosen(app)
 
 
-async def test_a_filter_narrows_the_list_as_it_is_typed_and_esc_takes_it_back(start: Start, opened: Opened) -> None:
+@pytest.mark.parametrize("few", [500, 3])
+async def test_a_filter_narrows_the_list_as_it_is_typed_and_esc_takes_it_back(
+    start: Start, opened: Opened, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of more rows than a few in a thread."""
+    monkeypatch.setattr("edgetop.tui.screens.list.FITTED", few)
     app = start()
     async with app.run_test(size=(120, 30)) as pilot:
         await ready(pilot)
