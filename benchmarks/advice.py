@@ -43,6 +43,10 @@ Q8_0 = 8
 """ggml's number of the type."""
 
 
+ALONE, ALONE_TOLD = {"threads": 1}, {"LLAMA_ARG_THREADS": "1"}
+"""Threads that wait for each other stand still where others want the processors."""
+
+
 class Question(NamedTuple):
     """What is asked, in words of about a token each, and how long the answer is to be."""
 
@@ -139,7 +143,7 @@ def resident_bytes(pid: int) -> int:
 def held(case: Case, model: Path, rounds: int) -> Iterator[str]:
     """A line for each finding of the case."""
     with ExitStack() as stack:
-        before = _start(stack, model, case.started, case.told)
+        before = _start(stack, model, {**ALONE, **case.started}, {**ALONE_TOLD, **case.told})
         before.answer(case.asked)
         host = Host()
         observed = observe(before.address, "", host)
@@ -152,7 +156,7 @@ def held(case: Case, model: Path, rounds: int) -> Iterator[str]:
         if finding is None:
             yield f"{case.finding}: not advised; {'; '.join(each.what for each in found.values()) or 'nothing is'}"
             return
-        after = _start(stack, model, case.cured, {})
+        after = _start(stack, model, {**ALONE, **case.cured}, {})
         after.answer(case.asked)
         pairs = [
             (before.measure(case.asked, finding.rate), after.measure(case.asked, finding.rate))

@@ -318,6 +318,8 @@ def align(log: MeterLog, session: Session, started_unix_s: float | None = None) 
 def _best_first(problem: _Problem, offsets_s: Sequence[float], step_s: float) -> list[tuple[float, float]]:
     """How much of the power near any of the offsets is explained at each, by all loads, and where: the most first."""
     rows = np.any([problem.rows(offset_s) for offset_s in offsets_s], axis=0)
+    if not rows.any():
+        raise NotAlignedError("no reading of the log lies in the session", "is it the log of this session?")
     found = []
     for offset_s in offsets_s:
         grid = np.linspace(offset_s - 1.5 * step_s, offset_s + 1.5 * step_s, 13)

@@ -8,6 +8,7 @@ more is fetched. Graphics cards are left to sleep.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -413,6 +414,9 @@ done 2>/dev/null; }}
 """Functions of a POSIX shell. They write nothing but what they print."""
 
 _FIRMWARE = ("get_throttled", "pmic_read_adc")
+_IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+"""A machine that calls one path a file and a folder has its first word."""
+
 _SOCKET = re.compile(r"(\d{1,9}) (socket:\[\d{1,20}\])", re.ASCII)
 
 
@@ -524,9 +528,10 @@ class FarFiles:
             for old in folder.iterdir() if folder.is_dir() else ():
                 old.unlink(missing_ok=True)
             sockets = {found[1]: found[2] for line in lines if (found := _SOCKET.fullmatch(line)) is not None}
-            for number, target in islice(sockets.items(), SOCKETS_MOST):
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / number).symlink_to(target)
+            with suppress(NotADirectoryError, FileExistsError):
+                for number, target in islice(sockets.items(), SOCKETS_MOST):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    (folder / number).symlink_to(target)
         else:
             self._put(f"/proc/{pid}/{kind}", "\n".join(lines).replace("\1", "\0").encode())
 
@@ -560,9 +565,9 @@ class FarFiles:
         """A chip's device, of which only the name counts."""
         if PATH.fullmatch(path) and ".." not in path and re.fullmatch(r"[\w.:@+-]{1,100}", name) and name != "..":
             device = self._folder(f"/devices/{name}")
-            device.mkdir(parents=True, exist_ok=True)
-            self._folder(path).parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):
+            with suppress(FileExistsError, NotADirectoryError):
+                device.mkdir(parents=True, exist_ok=True)
+                self._folder(path).parent.mkdir(parents=True, exist_ok=True)
                 self._folder(path).symlink_to(device)
 
     def _put(self, path: str, data: bytes, *, readable: bool = True) -> None:
@@ -575,9 +580,16 @@ class FarFiles:
         self._known[path] = data
         self._size_bytes = others_bytes + len(data)
         file = self._folder(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if before == b"":
-            file.unlink(missing_ok=True)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if before == b"":
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno in _IN_THE_WAY:
+                return
+            raise
+        if file.is_dir():
+            return
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600 * readable)
         try:
             os.pwrite(descriptor, data.ljust(len(before or b"")) if path in self._moving else data, 0)

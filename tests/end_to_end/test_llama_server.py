@@ -101,7 +101,7 @@ def test_the_screen_chats_with_a_server_and_outlives_it(
 def test_a_watched_server_is_probed_by_a_key(
     home: IsolatedHome, small_model: Path, open_tmux: Callable[..., Tmux]
 ) -> None:
-    with llama_server(small_model) as (url, _):
+    with llama_server(small_model, threads=1) as (url, _):
         window = open_tmux(home.command("watch", "--server", url, "--power", "none"))
         window.sees("idle")
         window.press("p")

@@ -233,7 +233,7 @@ def _sessions(folder: Path, seed: int) -> Kind:
             ("sessions", "export", one, "--to", "json", "-o", str(out) + ".j"),
             ("sessions", "export", one, "--to", "html", "-o", str(out) + ".x.html"),
             ("sessions", "import", one), ("sessions", "attach-power", str(log), one, "--json"),
-            ("replay", one, "--at", "1"), ("replay", one, "--at", "end", "--json"),
+            ("replay", one, "--at", "1"), ("replay", one, "--at", "9", "--json"),
             ("replay", one, good, "--at", "2", "--align", "token"), ("compare", good, one, "--json"),
             ("compare", one, good, "--md"), ("compare", one, good, "--fail-if", "decode_tokens_per_s < -5%"),
             ("report", one, good, "-o", f"{out}.html", "--force"), ("card", one), ("card", one, "--json"),
@@ -296,7 +296,7 @@ def _journals(folder: Path) -> Kind:
             command(*words)
             for words in (
                 ("sessions", "list"), ("sessions", "list", "--json"), ("sessions", "validate", str(store)),
-                ("sessions", "show", "1", "--json"), ("sessions", "totals", "--json"), ("replay", "1", "--at", "end"),
+                ("sessions", "show", "1", "--json"), ("sessions", "totals", "--json"), ("replay", "1", "--at", "1"),
             )
         ]  # fmt: skip
         return [command("sessions", "recover", "--json"), *_few(chance, after, 2)]
@@ -490,7 +490,7 @@ def _recorded(session: Session, folder: Path) -> str:
     problems = validate(path)
     if problems:
         return f"what was recorded is not valid: {problems[0]}"
-    return _carried_out(("sessions", "show", str(path))) or _carried_out(("replay", str(path), "--at", "end", "--json"))
+    return _carried_out(("sessions", "show", str(path))) or _carried_out(("replay", str(path), "--at", "20", "--json"))
 
 
 def _flooded(data: bytes) -> str:
