@@ -399,6 +399,8 @@ def _write_levels(levels: Sequence[LevelFigures], slots: int | None, form: str) 
 
 def _archive(path: Path, folder: Path) -> Archive:
     """What is to be measured once more; its sessions are unpacked beside the benchmarks of this machine."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{one_line(str(path))} is no file", "name an archive that --archive wrote")
     try:
         name = content_key(path)
     except ModelError as error:

@@ -375,7 +375,7 @@ class Connection:
     def _next_chunk(self, deadline_us: int) -> bytes:
         chunk = self._feed.receive(self._remaining_s(deadline_us))
         if chunk is None:
-            raise SourceLost(self._feed.why_ended(), "try it in a shell")
+            raise SourceLost("; ".join(filter(None, (self._feed.why_ended(), self.rejected))), "try it in a shell")
         if not chunk or self._clock() > deadline_us:
             missing = f", but {self.rejected}" if self.rejected else ""
             raise SourceLost(f"{self.name} gives no reading within {self._timeout_s:g} s{missing}")

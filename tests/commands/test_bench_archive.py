@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -123,6 +124,8 @@ def test_what_is_no_archive_or_was_changed_is_refused(machine: Machine, tmp_path
         with_plan = {"plan.json": json.dumps(plan).encode()}
         path = rewritten(file, tmp_path / f"named-{len(cases)}.zip", with_plan, digests=True)
         cases[name or "no name"] = path, "names no file of a model"
+    cases["pipe"] = tmp_path / "pipe", "is no file"
+    os.mkfifo(tmp_path / "pipe")
     for path, said in cases.values():
         ran = bench(machine, "--rerun", str(path))
         assert (ran.code, ran.stdout) == (2, ""), path

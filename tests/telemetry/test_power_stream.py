@@ -312,6 +312,7 @@ def test_a_stream_that_comes_back_as_another_meter_is_not_taken_for_the_same() -
         (("",), "no reading within"),
         ((f"{HEADER}\n", ""), "no reading within"),
         ((f"{HEADER}\n", "nan\n", ""), "but 'nan' is not a reading"),
+        ((f"{HEADER}\n", "inf\n", None), "exited with status 1; 'inf' is not a reading"),
         (("12.5 W\n",), "nor a header"),
     ],
 )
