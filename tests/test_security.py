@@ -61,7 +61,9 @@ LIMITS: dict[str, list[str]] = {
         f"{power_feed.TIMEOUT_S:g} s to begin ({power_stream.HOST_TIMEOUT_S:g} s of a host)",
     ],
     "a reading": [f"2^{records.LARGEST.bit_length() - 1}"],
-    "a session file, a journal unpacked": [f"{file_io.LARGEST_FILE_BYTES // GIB} GiB"],
+    "a session file that another program laid out, a journal unpacked": [
+        f"{file_io.LARGEST_FILE_BYTES // GIB} GiB; a journal {journal.PACKED_MOST} times its size more"
+    ],
     "lines of a journal that are no records": [f"{journal.UNREADABLE_MOST}"],
     "a log of `attach-power`": [
         f"lines of {meter_log.LINE_CHARACTERS} characters, {meter_log.FIELDS_MOST} fields",

@@ -431,6 +431,10 @@ def open_journal(fd: int) -> BinaryIO:
     return io.BufferedReader(_Unpacked(file), WRITE_BYTES) if is_packed else file
 
 
+PACKED_MOST: Final = 64
+"""So many times its size a journal has unpacked, at most: records pack to a tenth, what only fills memory to a thousandth."""
+
+
 class UnreadableLine(Struct, frozen=True):
     """A line of a journal that is no record."""
 
@@ -445,13 +449,14 @@ def read_journal(fd: int) -> Iterator[Record | UnreadableLine]:
     A last line without its line break is what a dying edgetop did not come to write, and is left out.
     """
     decoder = msgspec.json.Decoder(Record)
+    most_bytes = LARGEST_FILE_BYTES + PACKED_MOST * os.fstat(fd).st_size
     with open_journal(fd) as file:
         number = size_bytes = 0
         while line := file.readline(LONGEST_LINE_BYTES):
             number += 1
             size_bytes += len(line)
-            if size_bytes > LARGEST_FILE_BYTES:
-                yield UnreadableLine(number, f"it has more than {LARGEST_FILE_BYTES // 2**20} MiB unpacked")
+            if size_bytes > most_bytes:
+                yield UnreadableLine(number, f"it has more than {most_bytes // 2**20} MiB unpacked")
                 return
             if not line.endswith(b"\n"):
                 if len(line) == LONGEST_LINE_BYTES:

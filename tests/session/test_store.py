@@ -226,6 +226,7 @@ def test_a_journal_that_unpacks_to_more_than_any_session_is_read_so_far(
 ) -> None:
     whole = b"".join(_lines(RECORDS))
     monkeypatch.setattr("edgetop.session.journal.LARGEST_FILE_BYTES", len(whole))
+    monkeypatch.setattr("edgetop.session.journal.PACKED_MOST", 0)
     _orphan(tmp_path, gzip.compress(whole + _lines(RECORDS)[-1]))
     (recovered,) = Store(tmp_path).recover()
     assert "unpacked" in recovered.unreadable[0].problem
