@@ -431,8 +431,8 @@ def open_journal(fd: int) -> BinaryIO:
     return io.BufferedReader(_Unpacked(file), WRITE_BYTES) if is_packed else file
 
 
-PACKED_MOST: Final = 64
-"""So many times its size a journal has unpacked, at most: records pack to a tenth, what only fills memory to a thousandth."""
+PACKED_MOST = 64
+"""So many times its size a journal has unpacked, at most: records pack to a tenth, what fills memory to a thousandth."""
 
 
 class UnreadableLine(Struct, frozen=True):
