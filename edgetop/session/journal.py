@@ -432,7 +432,7 @@ def open_journal(fd: int) -> BinaryIO:
 
 
 PACKED_MOST = 64
-"""So many times its size a journal has unpacked, at most: records pack to a tenth, what fills memory to a thousandth."""
+"""A journal has at most so many times its size unpacked: records pack to a tenth, what floods to a thousandth."""
 
 
 class UnreadableLine(Struct, frozen=True):
