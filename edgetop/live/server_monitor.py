@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
@@ -37,6 +38,7 @@ from edgetop.inference.server.usage import (
     together,
 )
 from edgetop.live.server_request import ASLEEP, SpeedProbe, probe_speed
+from edgetop.session.watch import RECENT_US
 from edgetop.telemetry.host import NO_ENGINE, Host
 from edgetop.telemetry.model_processes import ModelProcess, ModelProcesses, descendants, listening_pid
 from edgetop.telemetry.nvidia import GpuProcesses
@@ -203,6 +205,7 @@ class ServerStatus(Struct, frozen=True, kw_only=True):
     """Why it does not answer, or has no address."""
     usage: Usage | None = None
     tokens_per_s: float | None = None
+    """Over the last seconds, as of all servers together."""
     resident_bytes: float | None = None
     cpu_percent: float | None = None
     threads: int | None = None
@@ -246,7 +249,8 @@ class MonitoredServer:
         self._usage: Usage | None = None
         """The latest that was reported."""
         self._rate: float | None = None
-        self._counted: tuple[int, int] | None = None
+        self._counts: deque[tuple[int, int]] = deque()
+        """Of the last seconds: when, and how many tokens."""
         self._failures = 0
         self._due_s = 0.0
         self._seen: ServiceSeen | None = None
@@ -317,13 +321,17 @@ class MonitoredServer:
         else:
             self._failures = 0
         self._rate = None
-        counted, self._counted = self._counted, None
-        if result.usage is not None:
-            self._usage = result.usage
-            if isinstance(result.usage.tokens, int):
-                self._counted = (result.t_us, result.usage.tokens)
-                if counted is not None and result.t_us > counted[0] and result.usage.tokens >= counted[1]:
-                    self._rate = (result.usage.tokens - counted[1]) * US_PER_S / (result.t_us - counted[0])
+        tokens = None if result.usage is None else result.usage.tokens
+        self._usage = result.usage or self._usage
+        counts = self._counts
+        if not isinstance(tokens, int) or (counts and tokens < counts[-1][1]):
+            counts.clear()
+        if isinstance(tokens, int):
+            if counts:
+                self._rate = _per_s(counts[-1], (result.t_us, tokens))
+            counts.append((result.t_us, tokens))
+        while len(counts) > 2 and counts[-1][0] - counts[1][0] >= RECENT_US:
+            counts.popleft()
 
     def _with_engines(self, result: PollResult) -> PollResult:
         """With what the servers count that answer for it, where it counts nothing itself."""
@@ -423,7 +431,7 @@ class MonitoredServer:
             state=None if self.last_poll is None else self.last_poll.state,
             trouble=trouble,
             usage=self.usage,
-            tokens_per_s=self._rate,
+            tokens_per_s=_per_s(self._counts[0], self._counts[-1]) if self._counts else None,
             resident_bytes=None if isinstance(self._resident, Unavailable) else self._resident,
             cpu_percent=None if isinstance(self._cpu, Unavailable) else self._cpu,
             threads=None if process is None or not process.threads else process.threads,
@@ -473,6 +481,11 @@ class MonitoredServer:
                 return f"{name} is healthy, but too busy for more."
         trouble = None if self.last_poll is None else self.last_poll.trouble
         return f"{name} does not answer{'' if trouble is None else f': {trouble.reason}'}."
+
+
+def _per_s(before: tuple[int, int], now: tuple[int, int]) -> float | None:
+    """Tokens per second between two counts; `None` where they are of one moment."""
+    return (now[1] - before[1]) * US_PER_S / (now[0] - before[0]) if now[0] > before[0] else None
 
 
 def _sampled(source: str, t_us: int, values: Sequence[float | Unavailable]) -> Sampled:

@@ -86,6 +86,9 @@ def test_a_server_of_this_machine_is_found_and_counted(proc: FakeProcesses, wire
     (row,) = watched.watch.rows
     assert (row.state, row.address, row.threads) == ("answers", wire.url, 7)
     assert watched.session.channels().count("server.1.generated_tokens") == 1
+    stamps_us, counts = watched.session.window("server.1.generated_tokens", 0, watched.session.end_us)
+    assert row.tokens_per_s == pytest.approx(60e6 / (stamps_us[-1] - stamps_us[0])), "not of the last round alone"
+    assert counts[-1] - counts[0] == 60
     assert not [event for event in watched.session.events if event.kind == "record_refused"]
     assert "secret" not in repr(watched.records)
 
