@@ -9,8 +9,11 @@ class EdgetopError(Exception):
     """A failure that is reported without a traceback. `exit_code` is what the command line returns for it."""
 
     exit_code = 1
+    LONGEST = 2000
+    """Characters of a text, which may quote a file of strangers."""
 
     def __init__(self, what: str, hint: str = "") -> None:
+        what, hint = (f"{text[: self.LONGEST]}..." if len(text) > self.LONGEST else text for text in (what, hint))
         super().__init__(what)
         self.what = what
         self.hint = hint

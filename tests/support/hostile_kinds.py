@@ -167,7 +167,7 @@ def _tried(do: Callable[[], object], *refusals: type[Exception]) -> str:
         do()
     except refusals as error:
         told = " ".join(filter(None, (getattr(error, "what", str(error)), getattr(error, "hint", ""))))
-        return "" if told and len(told) < 3000 else f"it is refused with {told[:200]!r}"
+        return "" if told and len(told) < 4100 else f"it is refused with {told[:200]!r}"
     return ""
 
 
