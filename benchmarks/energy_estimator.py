@@ -57,39 +57,39 @@ class Sensor:
 SENSORS = (
     Sensor(
         "Pi 5, 21 Hz point",
-        Meter(name="pi", kind="power", scope="board_rails", poll_s=1 / 21, window_s=0.0, gain=0.03, lsb=0.001),
+        Meter(name="pi", kind="power", scope="board_rails", poll_s=1 / 21, window_s=0.0, gain=0.03, lsb_w=0.001),
         0.0, 0.0, 16.0,
     ),
     Sensor(
         "INA3221, 50 Hz",
         Meter(
-            name="ina", kind="power", scope="module", poll_s=0.02, window_s=0.0066, gain=0.01, offset_w=0.08, lsb=0.04
+            name="ina", kind="power", scope="module", poll_s=0.02, window_s=0.0066, gain=0.01, offset_w=0.08, lsb_w=0.04
         ),
         0.0066, 0.0066, 16.0,
     ),
     Sensor(
         "NVML instant 100/100",
-        Meter(name="instant", kind="power", scope="gpu_board", poll_s=0.03, window_s=0.1, gain=0.07, lsb=0.001),
+        Meter(name="instant", kind="power", scope="gpu_board", poll_s=0.03, window_s=0.1, gain=0.07, lsb_w=0.001),
         0.1, 0.1, 16.0,
     ),
     Sensor(
         "NVML 1-s average",
-        Meter(name="average", kind="power", scope="gpu_board", poll_s=0.03, window_s=1.0, gain=0.07, lsb=0.001),
+        Meter(name="average", kind="power", scope="gpu_board", poll_s=0.03, window_s=1.0, gain=0.07, lsb_w=0.001),
         0.1, 1.0, 20.0,
     ),
     Sensor(
         "plug, 1 Hz",
-        Meter(name="plug", kind="power", scope="wall", poll_s=0.5, window_s=1.0, gain=0.03, offset_w=0.5, lsb=0.1),
+        Meter(name="plug", kind="power", scope="wall", poll_s=0.5, window_s=1.0, gain=0.03, offset_w=0.5, lsb_w=0.1),
         1.0, 1.0, 45.0,
     ),
     Sensor(
         "battery, 1 Hz",
-        Meter(name="battery", kind="power", scope="battery", poll_s=0.5, gain=0.07, lsb=0.001),
+        Meter(name="battery", kind="power", scope="battery", poll_s=0.5, gain=0.07, lsb_w=0.001),
         1.0, 1.0, 45.0,
     ),
     Sensor(
         "RAPL counter, 20 Hz",
-        Meter(name="rapl", kind="energy", scope="cpu_package", poll_s=0.05, gain=0.05, lsb=6.1e-5, wrap_j=262143.33),
+        Meter(name="rapl", kind="energy", scope="cpu_package", poll_s=0.05, gain=0.05, lsb_j=6.1e-5, wrap_j=262143.33),
         0.001, 0.0, 16.0,
     ),
 )  # fmt: skip
@@ -186,9 +186,9 @@ def estimated(
         evaluated_tokens=100,
         generated_tokens=max(2, round(10 * (load.end_s - load.first_token_s))),
     )
-    estimator.quiet_from(0)
+    estimator.idle_from(0)
     estimator.busy_from(span.submitted_us)
-    estimator.quiet_from(span.last_us)
+    estimator.idle_from(span.last_us)
     for t_s, value in zip(seen.t_s.tolist(), seen.values.tolist(), strict=True):
         estimator.read(round(t_s * 1e6), None if isnan(value) else value)
     return estimator, span
@@ -375,7 +375,7 @@ class Kind:
 STREAM = Sensor(
     "stream, 10 Hz",
     Meter(
-        name="stream", kind="power", scope="dc_in", poll_s=0.05, update_s=0.1, window_s=0.1, gain=0.02, lsb=0.001
+        name="stream", kind="power", scope="dc_in", poll_s=0.05, update_s=0.1, window_s=0.1, gain=0.02, lsb_w=0.001
     ),
     0.1, 0.1, 16.0,
 )  # fmt: skip
@@ -383,7 +383,7 @@ PI, INA, _, _, PLUG, _, RAPL = SENSORS
 AMD = replace(RAPL, meter=replace_meter(RAPL.meter, wrap_j=WRAP_J, gain=0.1, update_s=0.001))
 SLOW_BATTERY = Sensor(
     "battery, 10 s",
-    Meter(name="battery", kind="power", scope="battery", poll_s=0.5, window_s=1.0, gain=0.07, lsb=0.001),
+    Meter(name="battery", kind="power", scope="battery", poll_s=0.5, window_s=1.0, gain=0.07, lsb_w=0.001),
     10.0, 10.0, 260.0,
 )  # fmt: skip
 

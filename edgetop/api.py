@@ -160,7 +160,7 @@ class SavedSession:
         found = next((each for each in tables_of(self._file) if each.name == table), None)
         if found is None:
             raise ValueError(f"there is no table {table!r}: turns, samples or tokens")
-        names = [column.heading for column in found.columns]
+        names = [column.name for column in found.columns]
         return [dict(zip(names, row, strict=True)) for row in found.rows]
 
     @property

@@ -17,7 +17,7 @@ from edgetop.inference.server import address, backend, connection
 from edgetop.io import files, http, hub, model_file, relay, ssh
 from edgetop.live import fleet, proxy_session
 from edgetop.session import file_io, journal, meter_log
-from edgetop.telemetry import power_feed, power_stream, power_text, registry
+from edgetop.telemetry import host, power_feed, power_stream, power_text
 
 TEXT = (Path(__file__).resolve().parents[1] / "SECURITY.md").read_text("utf-8")
 MIB, GIB, KIB = 2**20, 2**30, 2**10
@@ -47,8 +47,8 @@ LIMITS: dict[str, list[str]] = {
         f"silence {fleet.SILENT_S:g} s",
     ],
     "what is copied of a host": [
-        f"{registry.FILES_MOST} files of {registry.FILE_BYTES // MIB} MiB, {registry.COPY_BYTES // MIB} MiB in all",
-        f"{registry.PROCESSES_MOST} processes of {registry.SOCKETS_MOST} sockets",
+        f"{host.FILES_MOST} files of {host.COPIED_FILE_BYTES // MIB} MiB, {host.COPIED_BYTES // MIB} MiB in all",
+        f"{host.PROCESSES_MOST} processes of {host.SOCKETS_MOST} sockets",
     ],
     "a meter's line": [f"{power_feed.LINE_BYTES} bytes"],
     "a meter's header": [

@@ -15,7 +15,7 @@ from edgetop.bench.plan import Plan, TokenTest, decode_test
 from edgetop.bench.results import PlanResult, SettingResult, TestResult
 from edgetop.core.energy.duty import TOKENS, Duty, Price
 from edgetop.core.figures import FIRST_TOKEN, LOAD, LOAD_J, NET_J_PER_TOKEN
-from edgetop.core.format import format_bytes, format_duration, format_significant
+from edgetop.core.format import Column, format_bytes, format_duration, format_significant
 from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval
 from edgetop.core.statistics import front, wilson_interval
 from edgetop.core.text import csv_lines, markdown_table, one_line
@@ -70,16 +70,15 @@ class PaperRow(NamedTuple):
     view: View
 
 
-class Column(NamedTuple):
-    """One column of the table."""
+class PaperColumn(Column[PaperRow]):
+    """One column of the table; its name, in CSV, has the unit."""
 
-    name: str
-    """In CSV, with its unit."""
-    heading: str
-    read: Callable[[PaperRow], Cell]
-    scale: float = 1.0
-    """What the number is multiplied with for a person."""
-    of_power: bool = False
+    def __init__(
+        self, name: str, heading: str, read: Callable[[PaperRow], Cell], scale: float = 1.0, *, of_power: bool = False
+    ) -> None:
+        """`scale` is what the number is multiplied with for a person; `of_power` says that it rests on a meter."""
+        super().__init__(name, read, heading)
+        self.read, self.scale, self.of_power = read, scale, of_power
 
 
 def _rate(test: TestResult | None) -> Value | None:
@@ -167,28 +166,28 @@ def _perplexity(row: PaperRow) -> Value | None:
     return Value(quality.perplexity.value, quality.perplexity.value - reach, quality.perplexity.value + reach)
 
 
-COLUMNS: tuple[Column, ...] = (
-    Column("setting", "setting", lambda row: row.setting.setting.key),
-    Column("bits_per_weight", "bpw", _of_model("bits_per_weight")),
-    Column("model_bytes", "file MB", _of_model("size_bytes"), 1e-6),
-    Column("memory_bytes", "memory MB", _figure("memory.rss_peak_bytes"), 1e-6),
-    Column("load_s", "load s", _figure(LOAD)),
-    Column("load_j", "load J", _figure(LOAD_J), of_power=True),
-    Column("prefill_tokens_per_s", "prefill tok/s", lambda row: _rate(row.prefill)),
-    Column("decode_tokens_per_s", "decode tok/s", lambda row: _rate(row.decode)),
-    Column("first_token_s", "first token s", lambda row: None if row.first_token is None else Value(row.first_token)),
-    Column("reading", "reading", _pace(None)),
-    Column("speaking", "speaking", _pace(SPOKEN_WORDS_PER_MINUTE)),
-    Column("j_per_token", "J/token", _joules, of_power=True),
-    Column("decode_w", "W", _watts, of_power=True),
-    Column("perplexity", "perplexity", _perplexity),
-    Column("right_share", "right %", _right, 100.0),
-    Column("right_per_j", "right/kJ", _right_per_j, 1000.0, of_power=True),
-    Column("right_per_w", "right %/W", lambda row: _right_per(row, _watts(row), 1.0), 100.0, of_power=True),
-    Column("energy_cost_per_million", "energy cost/M", _energy_cost, of_power=True),
-    Column("device_cost_per_million", "device cost/M", _device_cost),
-    Column("wh_per_day", "Wh/day", _figure("duty.kept_wh_per_day"), of_power=True),
-    Column("battery_h", "battery h", _figure("duty.kept_battery_h"), of_power=True),
+COLUMNS: tuple[PaperColumn, ...] = (
+    PaperColumn("setting", "setting", lambda row: row.setting.setting.key),
+    PaperColumn("bits_per_weight", "bpw", _of_model("bits_per_weight")),
+    PaperColumn("model_bytes", "file MB", _of_model("size_bytes"), 1e-6),
+    PaperColumn("memory_bytes", "memory MB", _figure("memory.rss_peak_bytes"), 1e-6),
+    PaperColumn("load_s", "load s", _figure(LOAD)),
+    PaperColumn("load_j", "load J", _figure(LOAD_J), of_power=True),
+    PaperColumn("prefill_tokens_per_s", "prefill tok/s", lambda row: _rate(row.prefill)),
+    PaperColumn("decode_tokens_per_s", "decode tok/s", lambda row: _rate(row.decode)),
+    PaperColumn("first_token_s", "first token s", lambda row: None if row.first_token is None else Value(row.first_token)),
+    PaperColumn("reading", "reading", _pace(None)),
+    PaperColumn("speaking", "speaking", _pace(SPOKEN_WORDS_PER_MINUTE)),
+    PaperColumn("j_per_token", "J/token", _joules, of_power=True),
+    PaperColumn("decode_w", "W", _watts, of_power=True),
+    PaperColumn("perplexity", "perplexity", _perplexity),
+    PaperColumn("right_share", "right %", _right, 100.0),
+    PaperColumn("right_per_j", "right/kJ", _right_per_j, 1000.0, of_power=True),
+    PaperColumn("right_per_w", "right %/W", lambda row: _right_per(row, _watts(row), 1.0), 100.0, of_power=True),
+    PaperColumn("energy_cost_per_million", "energy cost/M", _energy_cost, of_power=True),
+    PaperColumn("device_cost_per_million", "device cost/M", _device_cost),
+    PaperColumn("wh_per_day", "Wh/day", _figure("duty.kept_wh_per_day"), of_power=True),
+    PaperColumn("battery_h", "battery h", _figure("duty.kept_battery_h"), of_power=True),
 )
 
 
@@ -210,13 +209,13 @@ def paper_rows(result: PlanResult, view: View) -> list[PaperRow]:
     return rows
 
 
-def _cells(rows: Sequence[PaperRow]) -> list[tuple[Column, list[Cell]]]:
+def _cells(rows: Sequence[PaperRow]) -> list[tuple[PaperColumn, list[Cell]]]:
     """Columns that any of the settings has something in."""
     read = [(column, [column.read(each) for each in rows]) for column in COLUMNS]
     return [(column, cells) for column, cells in read if any(cell is not None for cell in cells)]
 
 
-def _text(column: Column, cell: Cell, interval: str) -> str:
+def _text(column: PaperColumn, cell: Cell, interval: str) -> str:
     if cell is None or isinstance(cell, str):
         return cell or ""
     numbers = [format_significant(each * column.scale, 3) for each in cell if each is not None]
@@ -236,7 +235,7 @@ def table_cells(found: Sequence[PaperRow]) -> list[list[str]]:
     return [_headings(found, columns), *rows]
 
 
-def _headings(found: Sequence[PaperRow], columns: Sequence[tuple[Column, list[Cell]]]) -> list[str]:
+def _headings(found: Sequence[PaperRow], columns: Sequence[tuple[PaperColumn, list[Cell]]]) -> list[str]:
     simulated = any(each.setting.simulated for each in found)
     return [column.heading + " (simulated)" * (simulated and column.of_power) for column, _ in columns]
 

@@ -42,7 +42,7 @@ from edgetop.core.figures import (
 )
 from edgetop.core.quantity import COVERAGE_FACTOR, Interval
 from edgetop.core.records import DeviceInfo, LoadEntry, Quality
-from edgetop.core.sources import Scope
+from edgetop.core.sources import Scope, of_source
 from edgetop.core.statistics import CONFIDENCE, quantile, welch_difference
 from edgetop.session.file import SessionFile, TurnEntry, to_session
 from edgetop.session.file_io import SessionFileError, load_file, load_head
@@ -402,7 +402,7 @@ def _setting_result(
         energy_scope=energies[-1].scope if energies else None,
         energy_source=energies[-1].source if energies else "",
         energy_grade=max((energy.grade for energy in energies), default=None),
-        simulated=any(each.source.properties.get("simulated", False) for file in files for each in file.series),
+        simulated=any(of_source(each.source).simulated for file in files for each in file.series),
         measured_at=max((file.started_at for file in files), default=""),
         tests=tuple(results),
         soak=_soak(tests, measured),

@@ -12,11 +12,11 @@ from edgetop.commands.output import clear_progress, show_progress, table, write_
 from edgetop.core.energy.scopes import LOCAL, Headline, hosts_of, other_views
 from edgetop.core.energy.uncertainty import disagreement_j
 from edgetop.core.format import format_significant
-from edgetop.core.sources import HOST_PREFIX, Meter, Scope, SourceInfo, SourceKind, Unavailable
+from edgetop.core.sources import HOST_PREFIX, Meter, Scope, SourceInfo, SourceKind, Unavailable, of_source
 from edgetop.live.energy_meter import SensorSession, Span
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
-from edgetop.telemetry.calibration import AS_READ, NOTE, calibratable
+from edgetop.telemetry.calibration import AS_READ, calibratable
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.registry import NO_POWER, POWER_FAMILIES, Inventory, PowerChoice, take_inventory
 
@@ -182,7 +182,6 @@ def _source(
     headline: Sequence[str],
     disagreeing: Collection[str],
 ) -> PowerSourceFindings:
-    note = info.properties.get(NOTE, "")
     return PowerSourceFindings(
         name=info.name,
         driver=info.driver,
@@ -200,7 +199,7 @@ def _source(
             )
             for meter in meters
         ),
-        note=note if isinstance(note, str) else "",
+        note=of_source(info).calibration_note,
     )
 
 

@@ -584,7 +584,7 @@ VERBS: dict[str, Verb] = {
     "power": Verb("what this machine draws now, by every power sensor", ("device", "general"), _add_power),
     "measure": Verb("the energy of a command, by the same sensors", ("device", "general"), _add_measure),
     "serve": Verb("the screens in a browser, behind a token (pip install 'edgetop[serve]')", ("general",), _add_serve),
-    "calibrate": Verb("fit a power sensor of this machine to an outside meter", ("device", "general"), _add_calibrate),
+    "calibrate": Verb("fit a power sensor of this machine to an external meter", ("device", "general"), _add_calibrate),
     "check": Verb(
         "will a model fit, how fast, at what energy; loads nothing",
         ("search", "engine", "storage", "screen", "device", "price", "use", "fit", "general"),

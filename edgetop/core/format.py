@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -130,6 +130,10 @@ def _scaled(value: float, base: int, units: tuple[str, ...], *, blank: str, digi
     return f"{number}{blank if units[unit] else ''}{units[unit]}"
 
 
+CellKind = Literal["text", "count", "number"]
+"""What the cells of a column are: text, whole numbers, or numbers."""
+
+
 class Column(Generic[T]):
     """A column of a listing, in a file, on the command line and on a screen, where widths are in cells."""
 
@@ -149,6 +153,8 @@ class Column(Generic[T]):
         greatest_first: bool = False,
         cut_in_middle: bool = False,
         role: Callable[[T], Any] | None = None,
+        kind: CellKind = "text",
+        meaning: str = "",
     ) -> None:
         self.name = name
         """In JSON and CSV; empty for a column that only people see."""
@@ -175,6 +181,9 @@ class Column(Generic[T]):
         """What does not fit is left out of the middle: of names, whose ends differ."""
         self.role = role
         """The role of its span on a screen."""
+        self.kind: CellKind = kind
+        self.meaning = meaning
+        """In one line; both for files that state the types of their columns."""
 
     def _value_text(self, item: T) -> str:
         value = self.value(item)

@@ -1,24 +1,27 @@
 """Sources, channels and their names, what is known of a sensor, meters, and why a reading is unavailable.
 
-What is known of a channel of power or energy is kept in the properties of its source, one convention for all families:
+What is known of a source is `SourceProperties`, and of each of its channels of power or energy `PowerProperties`. A
+session file keeps both as one flat object, which `to_properties` writes and `of_source` and `of_channel` read:
 
+* the keys are the names of the fields; an absent key means the default, which is "not known" or "none" throughout;
 * a bare key (`gain`) holds for every channel of the source;
 * a key followed by a dot and a channel's name (`wrap_j.energy.package-0`) holds for that channel only and wins over the
   bare one;
-* an absent key means the default of `PowerProperties`, which is "not known" or "none" throughout;
-* lists (`flags`, `sum_of`) are joined with commas.
+* lists (`flags`, `sum_of`) are joined with commas;
+* a value of the wrong kind, as in a tampered file, counts as not stated.
 
-A source writes them with `to_properties`, a reader gets a channel's back with `of_channel`; the keys are the field
-names of `PowerProperties`. Channels in W are named `power.<meter or rail>`, counters in J `energy.<meter or zone>`.
+Channels in W are named `power.<meter or rail>`, counters in J `energy.<meter or zone>`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, Literal
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct, ValidationError, convert
+from msgspec.structs import FieldInfo, asdict, fields, replace
 
 Scope = Literal[
     "wall",
@@ -71,13 +74,15 @@ class SourceInfo(Struct, frozen=True, kw_only=True):
     kind: SourceKind = "gauge"
     period_s: float
     channels: tuple[Channel, ...]
-    properties: dict[str, str | float | bool] = {}
-    """What an estimator or a reader must know besides: window, gain, offset, calibration."""
+    properties: dict[str, Property] = {}
+    """What an estimator or a reader must know besides, as `to_properties` writes it."""
 
 
+Property = str | float | bool
 MeterKind = Literal["power", "energy"]
+NotNegative = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
 
-US_PER_S = 1_000_000
 P_MAX_W = 10_000.0
 """Believed of a meter that states no limit of its own. Mains plugs are known to report glitches above 10 kW, and a
 false wrap of any RAPL counter within a second is above it too."""
@@ -87,101 +92,8 @@ GAIN_UNKNOWN = 0.15
 it)."""
 
 
-class Meter(Struct, frozen=True, kw_only=True):
-    """One channel of power in W or of cumulative energy in J; the scale to these units is already applied."""
-
-    name: str
-    """The channel's name, unique in a session."""
-    kind: MeterKind
-    scope: Scope
-    poll_s: float
-    """How often it is read."""
-    source: str = ""
-    host: str = ""
-    """The machine that it measures; empty for this one."""
-    window_s: float | None = None
-    """Span that one reading averages over; 0 for a point reading, `None` when not known (then the update period)."""
-    update_s: float | None = None
-    """Time between two changes of the reading; `None` leaves it to be found online."""
-    gain: float = GAIN_UNKNOWN
-    """Relative error of scale, half-width of a uniform prior."""
-    offset_w: float = 0.0
-    """Error of zero, half-width of a uniform prior."""
-    lsb: float = 0.0
-    """Step of a reading, in W or J as `kind` says."""
-    p_max_w: float = P_MAX_W
-    """More than this is not believed, neither as a reading nor as the rise of a counter."""
-    wrap_j: float | None = None
-    """The counter starts again at 0 after this many joules."""
-    stamp_s: float = 0.0
-    """When within this long before or after its stamp a reading was taken is not known: reading takes time."""
-    device: str = ""
-    """What it measures, where several meters may measure the same; empty where only its source says."""
-    calibration: str = ""
-    flags: tuple[str, ...] = ()
-    """What weakens a figure from this meter, such as `virtualised`, `opt-in`, `includes-cpu`."""
-    total: bool = False
-    """It covers all that its source covers; the source's other channels are parts of it or beside it."""
-    adds_up_as: str = ""
-    """Meters of one scope with the same word here are parts that may be added; empty: never added to anything."""
-
-    @property
-    def confirms_jumps(self) -> bool:
-        """Whether a sudden zero or a sudden multiple must be seen again before it is believed: plugs glitch."""
-        return self.kind == "power" and self.scope == "wall"
-
-
-def meter_of(info: SourceInfo, channel: Channel) -> Meter | None:
-    """The meter behind a channel in W or J with a scope; `None` for any other channel.
-
-    `info.properties` holds a bare key (`gain`) for all channels, or the key, a dot and a channel's name for that one.
-    A value of the wrong kind, as in a tampered file, counts as not stated.
-    """
-    if channel.scope is None or channel.unit not in {"W", "J"}:
-        return None
-
-    def stated(key: str) -> str | float | bool | None:
-        return info.properties.get(f"{key}.{channel.name}", info.properties.get(key))
-
-    def number(key: str) -> float | None:
-        value = stated(key)
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 else None
-
-    def text(key: str) -> str:
-        value = stated(key)
-        return value if isinstance(value, str) else ""
-
-    gain = number("gain")
-    kind: MeterKind = "power" if channel.unit == "W" else "energy"
-    return Meter(
-        name=channel.name,
-        kind=kind,
-        scope=channel.scope,
-        poll_s=number("poll_s") or info.period_s,
-        source=info.name,
-        host=text("host"),
-        window_s=number("window_s"),
-        update_s=number("update_s"),
-        gain=GAIN_UNKNOWN if gain is None else gain,
-        offset_w=number("offset_w") or 0.0,
-        lsb=number("lsb_w" if kind == "power" else "lsb_j") or 0.0,
-        p_max_w=number("p_max_w") or P_MAX_W,
-        wrap_j=number("wrap_j") or None,
-        stamp_s=number("stamp_s") or 0.0,
-        device=text("device"),
-        calibration=text("calibration"),
-        flags=tuple(flag for flag in text("flags").split(",") if flag),
-        total=stated("total") is True,
-        adds_up_as=text("adds_up_as"),
-    )
-
-
 PROCESSOR_DEVICE = "processor"
 """The `device` of meters of the one processor that a machine has: its RAPL package, and an APU's own sensor."""
-
-OUTSIDE = "use an outside meter: a smart plug, a USB-C meter, or any program with --power-exec"
-
-Property = str | float | bool
 
 SensorFlag = Literal[
     "opt-in",  # never a headline unless asked for by name: its meaning differs between machines (psys)
@@ -199,30 +111,30 @@ SensorFlag = Literal[
 class PowerProperties(Struct, frozen=True, kw_only=True):
     """What an estimator must know of one channel. Errors are half-widths of a uniform prior."""
 
-    window_s: float | None = None
-    """Span that one reading averages over, in seconds; 0 for a point reading, `None` when not known."""
-    update_s: float | None = None
-    """Time between two changes of the reading, in seconds; `None` leaves it to be found online."""
-    gain: float | None = None
+    window_s: NotNegative | None = None
+    """Span that one reading averages over; 0 for a point reading, `None` when not known (then the update period)."""
+    update_s: NotNegative | None = None
+    """Time between two changes of the reading; `None` leaves it to be found online."""
+    gain: NotNegative | None = None
     """Relative error of scale: 0.05 means that the truth is within 5 % of the reading, after the offset."""
-    offset_w: float = 0.0
-    """Error of zero, in watts."""
-    lsb_w: float | None = None
-    """Step of a power reading, in watts."""
-    lsb_j: float | None = None
-    """Step of an energy counter, in joules."""
-    wrap_j: float | None = None
+    offset_w: NotNegative = 0.0
+    """Error of zero."""
+    lsb_w: NotNegative | None = None
+    """Step of a power reading."""
+    lsb_j: NotNegative | None = None
+    """Step of an energy counter."""
+    wrap_j: Positive | None = None
     """The counter starts again at 0 after this many joules; `None` for one that does not wrap in practice."""
-    p_max_w: float | None = None
-    """More than this, in watts, is not believed: a reading above it is dropped, a step above it is a reset."""
-    stamp_s: float = 0.0
-    """When within this long before or after its stamp a reading was taken is not known, in seconds."""
+    p_max_w: Positive | None = None
+    """More than this is not believed: a reading above it is dropped, a step of a counter above it is a reset."""
+    stamp_s: NotNegative = 0.0
+    """When within this long before or after its stamp a reading was taken is not known: reading takes time."""
     device: str = ""
-    """What is measured, where several sources may measure the same: `gpu.0`."""
+    """What is measured, where several sources may measure the same: `gpu.0`. Empty where only its source says."""
     calibration: str = ""
     """What the readings were corrected with, such as `generic` or the name of the user's own fit."""
     flags: tuple[SensorFlag, ...] = ()
-    """What weakens a figure derived from this channel."""
+    """What weakens a figure derived from this channel; of a file of a newer edgetop also flags that are not known."""
     total: bool = False
     """This channel is all that its source covers; the source's other channels are parts of it or lie beside it."""
     sum_of: tuple[str, ...] = ()
@@ -232,40 +144,138 @@ class PowerProperties(Struct, frozen=True, kw_only=True):
     sockets and, on servers, their memory (`cpu`); several graphics boards (`gpu`). Empty: never added to anything."""
 
 
-def to_properties(channels: Mapping[str, PowerProperties]) -> dict[str, Property]:
-    """Write down what is known of each channel, by channel name, as the properties of their source."""
+class SourceProperties(Struct, frozen=True, kw_only=True):
+    """What is known of a source as a whole."""
+
+    host: str = ""
+    """The machine that it measures; empty for this one."""
+    poll_s: Positive | None = None
+    """How often that machine reads it; `None` where that is the source's own period."""
+    told_source: str = ""
+    told_channels: str = ""
+    """What that machine calls its source and its channels."""
+    simulated: bool = False
+    """Its power is computed, not measured."""
+    mirrored: tuple[str, ...] = ()
+    """Counters that only repeat one of its own, and are left out."""
+    calibration_slope: float | None = None
+    calibration_intercept_w: float | None = None
+    """The line that is applied to its total."""
+    calibration_note: str = ""
+    """Why the user's own calibration is not applied."""
+
+
+class Meter(PowerProperties, frozen=True, kw_only=True):
+    """One channel of power in W or of cumulative energy in J; the scale to these units is already applied."""
+
+    name: str
+    """The channel's name, unique in a session."""
+    kind: MeterKind
+    scope: Scope
+    poll_s: float
+    """How often it is read."""
+    source: str = ""
+    host: str = ""
+    """The machine that it measures; empty for this one."""
+    gain: float = GAIN_UNKNOWN
+    p_max_w: float = P_MAX_W
+
+    @property
+    def lsb(self) -> float:
+        """Step of a reading, in W or J as `kind` says; 0 where it is not known."""
+        return (self.lsb_w if self.kind == "power" else self.lsb_j) or 0.0
+
+    @property
+    def confirms_jumps(self) -> bool:
+        """Whether a sudden zero or a sudden multiple must be seen again before it is believed: plugs glitch."""
+        return self.kind == "power" and self.scope == "wall"
+
+
+def meter_of(info: SourceInfo, channel: Channel) -> Meter | None:
+    """The meter behind a channel in W or J with a scope; `None` for any other channel."""
+    if channel.scope is None or channel.unit not in {"W", "J"}:
+        return None
+    known, source = of_channel(info, channel.name), of_source(info)
+    return Meter(
+        name=channel.name,
+        kind="power" if channel.unit == "W" else "energy",
+        scope=channel.scope,
+        poll_s=source.poll_s or info.period_s,
+        source=info.name,
+        host=source.host,
+        **{name: value for name, value in asdict(known).items() if value is not None},
+    )
+
+
+def of_channel(info: SourceInfo, channel: str) -> PowerProperties:
+    """What is known of the channel of that name."""
+    stated = info.properties
+    return _read(PowerProperties, lambda key: stated.get(f"{key}.{channel}", stated.get(key)))
+
+
+def of_source(info: SourceInfo) -> SourceProperties:
+    """What is known of the source as a whole."""
+    return _read(SourceProperties, info.properties.get)
+
+
+def to_properties(
+    channels: Mapping[str, PowerProperties], source: SourceProperties = SourceProperties()
+) -> dict[str, Property]:
+    """What is known of each channel, by its name, and of their source, as session files keep it."""
     properties: dict[str, Property] = {}
-    for field in msgspec.structs.fields(PowerProperties):
+    for field in _fields(PowerProperties):
         values = {name: getattr(known, field.name) for name, known in channels.items()}
         stated = {name: _to_property(value) for name, value in values.items() if value != field.default}
         if len(stated) == len(channels) and len(set(stated.values())) == 1:
             properties[field.name] = next(iter(stated.values()))
         else:
             properties.update({f"{field.name}.{name}": value for name, value in stated.items()})
+    for field in _fields(SourceProperties):
+        if (value := getattr(source, field.name)) != field.default:
+            properties[field.name] = _to_property(value)
     return properties
 
 
-def of_channel(info: SourceInfo, channel: str) -> PowerProperties:
-    """Read back from `info.properties` what is known of the channel of that name.
-
-    Raises `msgspec.ValidationError` when a value is not of its kind, as in a session file that was tampered with.
-    """
-    found: dict[str, Property | list[str]] = {}
-    for field in msgspec.structs.fields(PowerProperties):
-        value = info.properties.get(f"{field.name}.{channel}", info.properties.get(field.name))
-        if value is None:
-            continue
-        is_list = isinstance(field.default, tuple)
-        found[field.name] = value.split(",") if is_list and isinstance(value, str) else value
-    return msgspec.convert(found, PowerProperties)
+def with_properties(
+    info: SourceInfo, channels: Mapping[str, PowerProperties], source: SourceProperties
+) -> SourceInfo:
+    """The source with these properties; those of an extension, which edgetop does not know, stay."""
+    ours = {field.name for kind in (PowerProperties, SourceProperties) for field in _fields(kind)}
+    others = {key: value for key, value in info.properties.items() if key.partition(".")[0] not in ours}
+    return replace(info, properties={**others, **to_properties(channels, source)})
 
 
-def _to_property(value: float | str | tuple[str, ...]) -> Property:
+def with_stamp(info: SourceInfo, stamp_s: float) -> SourceInfo:
+    """The source, its readings taken within so long before or after their stamps."""
+    return replace(info, properties={**info.properties, "stamp_s": round(stamp_s, 4)})
+
+
+PropertiesT = TypeVar("PropertiesT", bound=Struct)
+
+
+def _read(kind: type[PropertiesT], stated: Callable[[str], Property | None]) -> PropertiesT:
+    found: dict[str, Any] = {}
+    for field in _fields(kind):
+        value = stated(field.name)
+        if isinstance(field.default, tuple):
+            found[field.name] = tuple(filter(None, value.split(","))) if isinstance(value, str) else ()
+        elif value is not None:
+            with suppress(ValidationError):
+                found[field.name] = convert(value, field.type)
+    return kind(**found)
+
+
+@cache
+def _fields(kind: type[Struct]) -> tuple[FieldInfo, ...]:
+    return fields(kind)
+
+
+def _to_property(value: Any) -> Property:  # noqa: ANN401 - a field of either kind of properties
     return ",".join(value) if isinstance(value, tuple) else value
 
 
-OUTSIDE_METERS = (
-    "use an outside meter: --power shelly:HOST (tasmota:, kasa:), a POWER-Z on USB, an INA chip on I2C, "
+EXTERNAL_METER = (
+    "use an external meter: --power shelly:HOST (tasmota:, kasa:), a POWER-Z on USB, an INA chip on I2C, "
     "or --power-exec CMD"
 )
 

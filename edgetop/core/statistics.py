@@ -1,12 +1,7 @@
 """Percentiles, Student's t, Welch, Holm, Pareto; without NumPy.
 
-This is the definition that NumPy and spreadsheets use by default (Hyndman and Fan, "Sample quantiles in statistical
+A percentile is what NumPy and spreadsheets call so by default (Hyndman and Fan, "Sample quantiles in statistical
 packages", 1996, type 7), so that a reader who computes the figure again from the file gets the same one.
-
-Repetitions are drawn again with replacement, the value is computed again, and what counts is by how many of its own
-standard uncertainties it lies off (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 12). With
-few repetitions that keeps the error rates which the percentile bootstrap does not: at ten repetitions the percentiles
-call 8 % of equal pairs different where 5 % are allowed, at three 22 % (`benchmarks/comparison.py`).
 """
 
 from __future__ import annotations

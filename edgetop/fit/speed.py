@@ -14,7 +14,7 @@ from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.format import format_bytes, format_duration, plural
 from edgetop.core.quantity import Interval, banded, sigma_of
 from edgetop.core.records import PastRun
-from edgetop.core.sources import OUTSIDE, Scope, Unavailable
+from edgetop.core.sources import EXTERNAL_METER, Scope, Unavailable
 from edgetop.fit.learning import Extrapolated, Runs, Similarity, corrected, extrapolate, factor_for, related
 from edgetop.fit.machine import (
     Machine,
@@ -351,7 +351,7 @@ def predict_energy(
     if power is None or decode_w is None:
         return Unavailable(
             f"no power of {machine.name} has been recorded, and the device table has none",
-            f"run the model once with a power source: {OUTSIDE}",
+            f"run the model once with a power source: {EXTERNAL_METER}",
         )
     decode_s = speed.decode_tokens_per_s
     # Watts that come with the clocks, and joules that come with each multiplication: small models draw less.

@@ -28,7 +28,7 @@ from edgetop.core.records import DeviceInfo, Event
 from edgetop.core.sources import Meter, Unavailable
 from edgetop.live.live_session import Recorder
 from edgetop.session.energy import EnergyAccounts, SessionEnergy
-from edgetop.session.meters import DEVICE_BUSY, DEVICE_QUIET, ChannelFeed, headline_of, meters_of
+from edgetop.session.meters import DEVICE_BUSY, DEVICE_IDLE, ChannelFeed, headline_of, meters_of
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.registry import Inventory, PowerChoice, is_power_family, take_inventory
 from edgetop.telemetry.sampler import Sampler
@@ -442,7 +442,7 @@ class SensorMeter:
         """Leave the device idle, and tell the estimator so."""
         if self._idle_s > 0:
             session = sensors.session
-            session.apply(Event(t_us=monotonic_us(), kind=DEVICE_QUIET, text="The device is left idle."))
+            session.apply(Event(t_us=monotonic_us(), kind=DEVICE_IDLE, text="The device is left idle."))
             sensors.follow(self._idle_s)
             session.apply(Event(t_us=monotonic_us(), kind=DEVICE_BUSY, text="The work begins."))
 

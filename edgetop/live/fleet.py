@@ -36,7 +36,7 @@ from edgetop.core.records import (
     SourceAdded,
     SourceMissing,
 )
-from edgetop.core.sources import HOST_STREAM, Channel, Scope, SourceInfo, Unavailable
+from edgetop.core.sources import HOST_STREAM, Channel, Scope, SourceInfo, Unavailable, with_stamp
 from edgetop.core.text import one_line
 from edgetop.inference.child_process import lower_priority, raise_file_limit
 from edgetop.inference.server.address import UNIX, Address
@@ -48,8 +48,8 @@ from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
 from edgetop.session.store import Store
 from edgetop.telemetry.device import describe
-from edgetop.telemetry.host import Host
-from edgetop.telemetry.registry import SCAN_EVERY, SHELL_SETUP, FarFiles, far_probes, take_inventory
+from edgetop.telemetry.host import SCAN_EVERY, SHELL_SETUP, Host, RemoteFiles
+from edgetop.telemetry.registry import remote_probes, take_inventory
 from edgetop.telemetry.sampler import ScheduledSource
 from edgetop.telemetry.source import Source, Values
 
@@ -128,8 +128,7 @@ class _Copied:
 
     def __init__(self, source: Source, stamp_s: float) -> None:
         self._source = source
-        properties = {**source.info.properties, "stamp_s": round(stamp_s, 4)}
-        self.info = replace(source.info, period_s=max(PERIOD_S, source.info.period_s), properties=properties)
+        self.info = replace(with_stamp(source.info, stamp_s), period_s=max(PERIOD_S, source.info.period_s))
 
     def read(self) -> Values:
         """See Source."""
@@ -140,7 +139,7 @@ class _Copied:
         self._source.close()
 
 
-class FarHost:
+class RemoteHost:
     """One host, followed in a thread of its own, and connected to again when it has gone away."""
 
     def __init__(self, name: str, folder: Path) -> None:
@@ -252,7 +251,7 @@ class FarHost:
 
     def _follow_files(self) -> None:
         root = Path(tempfile.mkdtemp(prefix="files-", dir=self._folder))
-        files = FarFiles(root)
+        files = RemoteFiles(root)
         try:
             self._shell.send(SHELL_SETUP)
             files.take_inventory(self._ask)
@@ -277,7 +276,7 @@ class FileReader:
     def __init__(
         self,
         ask: Callable[[str], list[str]],
-        files: FarFiles,
+        files: RemoteFiles,
         stop: threading.Event,
         show: Callable[[dict[str, object]], None],
         *,
@@ -330,7 +329,7 @@ class FileReader:
             found.join(PROBING_S)
 
     def _probe(self) -> None:
-        inventory = take_inventory(self._host, far_probes())
+        inventory = take_inventory(self._host, remote_probes())
         root = str(self._files.root)
         for source in inventory.sources:
             copied = _Copied(source, self._took_s / 2)
@@ -555,11 +554,11 @@ class FleetSession(RecordedSession):
         # The path of a socket may have no more than some hundred letters, of which ssh wants 17 itself.
         usual = tempfile.gettempdir()
         self._folder = Path(tempfile.mkdtemp(prefix="edgetop-", dir=usual if len(usual) < FOLDER_MAX else "/tmp"))  # noqa: S108 - it makes one of its own
-        self._hosts: list[FarHost] = []
+        self._hosts: list[RemoteHost] = []
         for number, name in enumerate(hosts):
             folder = self._folder / str(number)
             folder.mkdir()
-            self._hosts.append(FarHost(name, folder))
+            self._hosts.append(RemoteHost(name, folder))
         super().__init__(replace(options, text_recorded=True), store, describe(Host()), on_trouble, kind="watch")
         self._seen: dict[str, ServiceSeen] = {}
         self._states: dict[str, HostState] = {}

@@ -451,7 +451,7 @@ class SessionEnergy:
         for feed in self._feeds:
             tracker = feed.estimator.tracker()
             for start_us, end_us in spans:
-                tracker.quiet_from(start_us)
+                tracker.idle_from(start_us)
                 tracker.busy_from(end_us)
             latest = tracker.latest()
             if latest is None or not tracker.is_known:

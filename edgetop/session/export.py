@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, chain, islice, repeat
 from math import isnan
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import OF_TURN, Figure, value_of
+from edgetop.core.format import CellKind, Column
 from edgetop.core.records import LoadEntry
 from edgetop.core.text import literal, spreadsheet_text
 from edgetop.session.file import ReplySpan, SessionFile, TurnEntry, series_of
@@ -24,24 +25,13 @@ from edgetop.session.session import NO_REASON, Series
 from edgetop.session.turn import US_PER_MS
 
 Cell = str | int | float | None
-Kind = Literal["text", "count", "number"]
-"""What the cells of a column are: text, whole numbers, or numbers."""
-
-
-class TableColumn(NamedTuple):
-    """A column: its heading, and what its cells are."""
-
-    heading: str
-    kind: Kind
-    meaning: str
-    """In one line."""
 
 
 class Table(NamedTuple):
     """A table. The rows can be gone through once."""
 
     name: str
-    columns: tuple[TableColumn, ...]
+    columns: Sequence[Column[Any]]
     rows: Iterable[tuple[Cell, ...]]
 
 
@@ -67,35 +57,36 @@ def _reply_text(reply: tuple[ReplySpan, ...], part: str) -> str | None:
     return "".join(span.text for span in reply if span.part == part) or None
 
 
-_KINDS: dict[str, Kind] = {"count": "count", "text": "text", "reason": "text"}
+_KINDS: dict[str, CellKind] = {"count": "count", "text": "text", "reason": "text"}
 """Of the cells, by the kind of figure; of other figures they are numbers."""
 
 
-def _figure_columns(figure: Figure) -> Iterator[tuple[TableColumn, _TurnCell]]:
+def _figure_columns(figure: Figure) -> Iterator[Column[_TurnIn]]:
     """The columns of a figure; one with an interval, value ± 2u, has two more for its ends."""
 
     def cell(path: str) -> _TurnCell:
         return lambda each: None if (value := value_of(each.turn.figures, path)) == "" else value
 
     if figure.kind not in {"energy", "power"}:
-        yield TableColumn(figure.column, _KINDS.get(figure.kind, "number"), figure.label), cell(figure.name)
+        kind = _KINDS.get(figure.kind, "number")
+        yield Column(figure.column, cell(figure.name), kind=kind, meaning=figure.label)
         return
     for ending, end in (("", "value"), ("_low", "low"), ("_high", "high")):
-        yield TableColumn(f"{figure.column}{ending}", "number", figure.label), cell(f"{figure.name}.{end}")
+        yield Column(f"{figure.column}{ending}", cell(f"{figure.name}.{end}"), kind="number", meaning=figure.label)
 
 
-_TURN_COLUMNS: Final[tuple[tuple[TableColumn, _TurnCell], ...]] = (
-    (TableColumn("turn", "count", "its number in the session"), lambda each: each.turn.turn),
-    (TableColumn("retry_of", "count", "the turn it repeats"), lambda each: each.turn.retry_of),
-    (TableColumn("model", "text", ""), _of_load(lambda load: load.model.name)),
-    (TableColumn("quantization", "text", ""), _of_load(lambda load: load.model.quantization)),
-    (TableColumn("threads", "count", "for decoding"), _of_load(lambda load: load.settings.n_threads)),
-    (TableColumn("context_tokens", "count", "length of the context"), _of_load(lambda load: load.settings.n_ctx)),
-    (TableColumn("temperature", "number", ""), lambda each: each.turn.sampling.temperature),
-    (TableColumn("seed", "count", ""), lambda each: None if each.turn.end is None else each.turn.end.seed),
+_TURN_COLUMNS: Final[Sequence[Column[_TurnIn]]] = (
+    Column("turn", lambda each: each.turn.turn, kind="count", meaning="its number in the session"),
+    Column("retry_of", lambda each: each.turn.retry_of, kind="count", meaning="the turn it repeats"),
+    Column("model", _of_load(lambda load: load.model.name)),
+    Column("quantization", _of_load(lambda load: load.model.quantization)),
+    Column("threads", _of_load(lambda load: load.settings.n_threads), kind="count", meaning="for decoding"),
+    Column("context_tokens", _of_load(lambda load: load.settings.n_ctx), kind="count", meaning="length of the context"),
+    Column("temperature", lambda each: each.turn.sampling.temperature, kind="number"),
+    Column("seed", lambda each: None if each.turn.end is None else each.turn.end.seed, kind="count"),
     *(
-        (TableColumn(heading, "number", ""), lambda each, stamp=stamp: _seconds(getattr(each.turn.stamps, stamp)))
-        for heading, stamp in (
+        Column(name, lambda each, stamp=stamp: _seconds(getattr(each.turn.stamps, stamp)), kind="number")
+        for name, stamp in (
             ("submitted_s", "submitted_us"),
             ("prefill_began_s", "prefill_us"),
             ("first_token_at_s", "first_token_us"),
@@ -104,36 +95,37 @@ _TURN_COLUMNS: Final[tuple[tuple[TableColumn, _TurnCell], ...]] = (
         )
     ),
     *(column for figure in OF_TURN if figure.exported for column in _figure_columns(figure)),
-    (TableColumn("error", "text", ""), lambda each: None if each.turn.end is None else each.turn.end.error or None),
-    (TableColumn("system", "text", "the system prompt"), lambda each: each.turn.system),
-    (TableColumn("prompt", "text", ""), lambda each: each.turn.prompt),
-    (TableColumn("reasoning", "text", ""), lambda each: _reply_text(each.turn.reply, "reasoning")),
-    (TableColumn("answer", "text", ""), lambda each: _reply_text(each.turn.reply, "answer")),
+    Column("error", lambda each: None if each.turn.end is None else each.turn.end.error or None),
+    Column("system", lambda each: each.turn.system, meaning="the system prompt"),
+    Column("prompt", lambda each: each.turn.prompt),
+    Column("reasoning", lambda each: _reply_text(each.turn.reply, "reasoning")),
+    Column("answer", lambda each: _reply_text(each.turn.reply, "answer")),
 )
 
-_SAMPLE_COLUMNS: Final = (
-    TableColumn("t_s", "number", "when it was read"),
-    TableColumn("source", "text", ""),
-    TableColumn("channel", "text", "the quantity"),
-    TableColumn("unit", "text", "of the value"),
-    TableColumn("value", "number", ""),
-    TableColumn("missing", "text", "why there is no value"),
+# The rows of these two are made whole, not cell by cell: there may be millions.
+_SAMPLE_COLUMNS: Final[Sequence[Column[Any]]] = (
+    Column("t_s", kind="number", meaning="when it was read"),
+    Column("source"),
+    Column("channel", meaning="the quantity"),
+    Column("unit", meaning="of the value"),
+    Column("value", kind="number"),
+    Column("missing", meaning="why there is no value"),
 )
 
-_TOKEN_COLUMNS: Final = (
-    TableColumn("turn", "count", ""),
-    TableColumn("index", "count", "in the turn, from 0"),
-    TableColumn("t_s", "number", "when it was decoded"),
-    TableColumn("gap_ms", "number", "since the token before it"),
-    TableColumn("part", "text", "answer or reasoning"),
-    TableColumn("chars", "count", "characters (code points) that it gave"),
+_TOKEN_COLUMNS: Final[Sequence[Column[Any]]] = (
+    Column("turn", kind="count"),
+    Column("index", kind="count", meaning="in the turn, from 0"),
+    Column("t_s", kind="number", meaning="when it was decoded"),
+    Column("gap_ms", kind="number", meaning="since the token before it"),
+    Column("part", meaning="answer or reasoning"),
+    Column("chars", kind="count", meaning="characters (code points) that it gave"),
 )
 
 
 def _turn_rows(file: SessionFile) -> Iterator[tuple[Cell, ...]]:
     for turn in file.turns:
         load = next((load for load in reversed(file.loads) if load.t_us <= turn.stamps.submitted_us), None)
-        yield tuple(cell(_TurnIn(turn, load)) for _, cell in _TURN_COLUMNS)
+        yield tuple(cast("Cell", column.value(_TurnIn(turn, load))) for column in _TURN_COLUMNS)
 
 
 def _sample_rows(series: Series) -> Iterator[tuple[Cell, ...]]:
@@ -162,7 +154,7 @@ def tables_of(file: SessionFile, series: Iterable[Series] = ()) -> tuple[Table, 
     """
     series = (*map(series_of, file.series), *series)
     return (
-        Table("turns", tuple(column for column, _ in _TURN_COLUMNS), _turn_rows(file)),
+        Table("turns", _TURN_COLUMNS, _turn_rows(file)),
         Table("samples", _SAMPLE_COLUMNS, chain.from_iterable(map(_sample_rows, series))),
         Table("tokens", _TOKEN_COLUMNS, chain.from_iterable(map(_token_rows, file.turns))),
     )
@@ -174,7 +166,7 @@ ROWS_AT_ONCE = 4096
 def csv_pieces(table: Table) -> Iterator[bytes]:
     """The table as CSV in UTF-8, its headings first, in pieces of some thousand rows. A missing cell is empty."""
     rows = iter(table.rows)
-    lines: list[tuple[Cell, ...]] = [tuple(column.heading for column in table.columns)]
+    lines: list[tuple[Cell, ...]] = [tuple(column.name for column in table.columns)]
     while lines:
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows([csv_cell(cell) for cell in line] for line in lines)
@@ -207,9 +199,9 @@ def require_parquet() -> None:
 def write_parquet(path: Path, table: Table) -> None:
     """Write a table to a file, with what its columns mean in their metadata. Raises NoParquetError and OSError."""
     pa, pq = _pyarrow()
-    types: dict[Kind, Any] = {"text": pa.string(), "count": pa.int64(), "number": pa.float64()}
+    types: dict[CellKind, Any] = {"text": pa.string(), "count": pa.int64(), "number": pa.float64()}
     schema = pa.schema([
-        pa.field(column.heading, types[column.kind], metadata={"meaning": column.meaning} if column.meaning else None)
+        pa.field(column.name, types[column.kind], metadata={"meaning": column.meaning} if column.meaning else None)
         for column in table.columns
     ])  # fmt: skip
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:

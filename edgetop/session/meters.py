@@ -158,23 +158,23 @@ def best_reason(absent: Mapping[str, Unavailable]) -> Unavailable | None:
 
 LOADED, UNLOADED = "loaded", "unloaded"
 UNLOADING_EVENTS = frozenset({"model_loading", "load_failed", "engine_died"})
-DEVICE_QUIET, DEVICE_BUSY = "device_quiet", "device_busy"
+DEVICE_IDLE, DEVICE_BUSY = "device_quiet", "device_busy"
 """Kinds of events: the device was left idle, or it no longer is, in work that is no model's."""
 
-_EVENTS = dict.fromkeys((*UNLOADING_EVENTS, DEVICE_BUSY), UNLOADED) | {DEVICE_QUIET: LOADED}
+_EVENTS = dict.fromkeys((*UNLOADING_EVENTS, DEVICE_BUSY), UNLOADED) | {DEVICE_IDLE: LOADED}
 
 
 class Moment(Struct, frozen=True):
-    """The device became quiet or busy, or it slept."""
+    """The device became idle or busy, or it slept."""
 
     t_us: int
-    what: Literal["quiet", "busy", "suspended"]
+    what: Literal["idle", "busy", "suspended"]
 
 
 class ActivityLog:
     """The moments of a session, kept up as it grows.
 
-    The device is quiet while a model is loaded and no turn runs. A turn that ended because the engine died leaves no
+    The device is idle while a model is loaded and no turn runs. A turn that ended because the engine died leaves no
     model behind, whichever of the two was noted first.
     """
 
@@ -188,7 +188,7 @@ class ActivityLog:
         self._unfinished: list[Turn] = []
         self._last_event: Event | None = None
         self._last_us: int | None = None
-        self._loaded = self._running = self._quiet = False
+        self._loaded = self._running = self._idle = False
 
     def all(self) -> list[Moment]:
         """All of them, in order of time. The list grows; it is another one once a record came late."""
@@ -234,9 +234,9 @@ class ActivityLog:
                 self._running = what == "started"
             case _:
                 self._loaded = what == LOADED
-        if self._quiet != (self._loaded and not self._running):
-            self._quiet = not self._quiet
-            self._found.append(Moment(t_us, "quiet" if self._quiet else "busy"))
+        if self._idle != (self._loaded and not self._running):
+            self._idle = not self._idle
+            self._found.append(Moment(t_us, "idle" if self._idle else "busy"))
 
 
 PULSE = "sync_pulse"
@@ -398,8 +398,8 @@ class ChannelFeed:
         if self.estimator.meter.host:
             temperature_c = None
         match moment.what:
-            case "quiet":
-                self.estimator.quiet_from(moment.t_us, temperature_c)
+            case "idle":
+                self.estimator.idle_from(moment.t_us, temperature_c)
             case "busy":
                 self.estimator.busy_from(moment.t_us)
             case "suspended":

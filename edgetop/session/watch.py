@@ -329,11 +329,11 @@ class WatchEnergy:
         self._spans.append(span)
         self._open = True
         if not span.generating:
-            self._note(span.start_us, quiet=True)
+            self._note(span.start_us, idle=True)
 
     def _end_span(self) -> None:
         if self._open and not self._spans[-1].generating:
-            self._note(self._spans[-1].end_us, quiet=False)
+            self._note(self._spans[-1].end_us, idle=False)
         self._open = False
 
     def _leave_out(self, before: ServerPoll, poll: ServerPoll) -> None:
@@ -346,9 +346,9 @@ class WatchEnergy:
         elif before.tokens is not None:
             self._left_out = "the servers were not polled"
 
-    def _note(self, t_us: int, *, quiet: bool) -> None:
+    def _note(self, t_us: int, *, idle: bool) -> None:
         for feed in self._feeds:
-            feed.note(Moment(t_us, "quiet" if quiet else "busy"), None)
+            feed.note(Moment(t_us, "idle" if idle else "busy"), None)
 
     def _note_sleeps(self, until_us: int) -> None:
         events = self._session.events

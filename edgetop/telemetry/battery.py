@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from edgetop.core.sources import Channel, PowerProperties, SourceInfo, Unavailable, to_properties
 from edgetop.telemetry.host import Host, SysfsFile, is_transient, number_of, text_of, why
-from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values
+from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values, require_any
 
 POWER_NAME = "power.battery"
 CHARGE_NAME = "battery"
@@ -26,8 +26,8 @@ _J_PER_UWH = 3.6e-3
 DRAIN_NAME = "energy.battery"
 _COUNT_UWH, _COUNT_UAH = 10_000, 1_000
 """A gauge counts in steps of 10 mWh or of 1 mAh (Smart Battery Data Specification 1.1, 5.1)."""
-ON_CHARGER = Unavailable("on the charger", "unplug the charger to measure from the battery, or use an outside meter")
-_NOT_DISCHARGING = Unavailable("the battery is not discharging", "unplug the charger, or use an outside meter")
+ON_CHARGER = Unavailable("on the charger", "unplug the charger to measure from the battery, or use an external meter")
+_NOT_DISCHARGING = Unavailable("the battery is not discharging", "unplug the charger, or use an external meter")
 
 
 class Battery:
@@ -123,8 +123,7 @@ class BatteryPower:
                     power_w += battery.power_w()
                     discharging += 1
             except OSError as error:
-                lost = why(error, battery.power_path)
-                raise SourceLost(lost.reason, lost.hint) from error
+                raise SourceLost(why(error, battery.power_path)) from error
             except ValueError as error:
                 return why(error, battery.power_path)
         if not discharging:
@@ -166,8 +165,7 @@ class BatteryDrain(BatteryPower):
                     self._left[battery] = left = battery.left()
                     self._given_j += max(0, before.get(battery, left) - left) * battery.j_per_unit()
             except OSError as error:
-                lost = why(error, battery.directory)
-                raise SourceLost(lost.reason, lost.hint) from error
+                raise SourceLost(why(error, battery.directory)) from error
             except ValueError as error:
                 return why(error, battery.directory)
         return self._given_j if self._left else _NOT_DISCHARGING
@@ -200,10 +198,7 @@ class BatteryCharge:
                 values.append(battery.level_percent())
             except (OSError, ValueError) as error:
                 values.append(why(error, battery.directory / "capacity"))
-        missing = [value for value in values if isinstance(value, Unavailable)]
-        if len(missing) == len(values):
-            raise SourceLost(missing[0].reason, missing[0].hint)
-        return tuple(values)
+        return require_any(tuple(values))
 
     def close(self) -> None:
         """Close the files."""

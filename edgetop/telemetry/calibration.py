@@ -16,13 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 import platformdirs
 from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.errors import EdgetopError
-from edgetop.core.sources import Channel, PowerProperties, SourceInfo, Unavailable, of_channel, to_properties
+from edgetop.core.sources import Channel, PowerProperties, SourceInfo, Unavailable, of_channel, of_source, with_properties
 from edgetop.io.json import load_kept, save_kept
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.source import Source, Stamped, StampedSource, Values
@@ -70,7 +69,7 @@ class Calibration(Struct, frozen=True, kw_only=True):
     line: CalibrationLine
     points: tuple[Point, ...]
     meter: str = ""
-    """The outside meter, in the user's words or as its source is named."""
+    """The external meter, in the user's words or as its source is named."""
     made_at: str = ""
     """Wall clock, ISO 8601 in UTC."""
 
@@ -93,7 +92,7 @@ class CalibrationError(EdgetopError):
 def fit(points: Sequence[Point], *, meter_gain: float) -> CalibrationLine:
     """The least-squares line through `points`.
 
-    `meter_gain` is the relative half-width of the outside meter. The line's own adds to it what the points say of the
+    `meter_gain` is the relative half-width of the external meter. The line's own adds to it what the points say of the
     deviation from a line: the half-width of a uniform distribution as wide as their scatter, sqrt(3) * s, with
     s^2 = sum of squared residuals / (n - 2), relative to the mean of the meter's readings; but while there are fewer
     than four points not less than `LINEARITY`.
@@ -196,11 +195,7 @@ def _others(file: Path, calibration: Calibration) -> tuple[Calibration, ...]:
     return tuple(other for other in load_all(file) if (other.device, other.source) != this)
 
 
-SLOPE, INTERCEPT, NOTE = "calibration_slope", "calibration_intercept_w", "calibration_note"
-"""Properties of a source: the line that it applies to its total, and why it does not apply the user's own."""
-
 AS_READ = CalibrationLine(slope=1.0, intercept_w=0.0, gain=0.0)
-_FIELDS = frozenset(field.name for field in msgspec.structs.fields(PowerProperties))
 
 
 class CalibrationTarget(Struct, frozen=True, kw_only=True):
@@ -212,11 +207,14 @@ class CalibrationTarget(Struct, frozen=True, kw_only=True):
     @property
     def line(self) -> CalibrationLine:
         """What the source makes of its sensor now; `AS_READ` for one that shows what it reads."""
-        slope, intercept_w = self.info.properties.get(SLOPE), self.info.properties.get(INTERCEPT)
-        if not isinstance(slope, float) or not isinstance(intercept_w, float) or slope == 0:
+        applied = of_source(self.info)
+        if not applied.calibration_slope or applied.calibration_intercept_w is None:
             return AS_READ
-        known = of_channel(self.info, self.channel.name)
-        return CalibrationLine(slope=slope, intercept_w=intercept_w, gain=known.gain or 0.0)
+        return CalibrationLine(
+            slope=applied.calibration_slope,
+            intercept_w=applied.calibration_intercept_w,
+            gain=of_channel(self.info, self.channel.name).gain or 0.0,
+        )
 
     def sensor_w(self, shown_w: float) -> float:
         """What the sensor itself reads, in watts, when the channel shows `shown_w`."""
@@ -229,7 +227,7 @@ def calibratable(info: SourceInfo) -> CalibrationTarget | None:
     `None` for gauges, for counters, for rails without a total, for what is a part of a sum over several sources, and
     for another machine's, which is calibrated there.
     """
-    if info.kind != "power" or "host" in info.properties:
+    if info.kind != "power" or of_source(info).host:
         return None
     for channel in info.channels:
         known = of_channel(info, channel.name)
@@ -254,13 +252,14 @@ class OwnCalibrations:
     def applied_to(self, source: Source) -> Source:
         """The source with its total corrected; the source itself where there is nothing to correct or to tell."""
         total = calibratable(source.info)
-        if total is None or SLOPE in source.info.properties:
+        if total is None or of_source(source.info).calibration_slope is not None:
             return source
         own = find(self._calibrations, device=self._device, source=source.info.name)
         if own is not None:
             return _calibrated(source, total, own.line, _corrected_info(total, own))
         if self._trouble:
-            info = replace(source.info, properties={**source.info.properties, NOTE: self._trouble})
+            noted = replace(of_source(source.info), calibration_note=self._trouble)
+            info = with_properties(source.info, _known(source.info), noted)
             return _calibrated(source, total, AS_READ, info)
         return source
 
@@ -313,7 +312,7 @@ def _calibrated(source: Source, total: CalibrationTarget, line: CalibrationLine,
 
 def _corrected_info(total: CalibrationTarget, own: Calibration) -> SourceInfo:
     info, line, name = total.info, own.line, total.channel.name
-    known = {channel.name: of_channel(info, channel.name) for channel in info.channels}
+    known = _known(info)
     before = known[name]
     known[name] = replace(
         before,
@@ -324,8 +323,9 @@ def _corrected_info(total: CalibrationTarget, own: Calibration) -> SourceInfo:
         calibration=own.title,
         sum_of=(),  # corrected, it is the sum of its parts no more
     )
-    others = {key: value for key, value in info.properties.items() if key.partition(".")[0] not in _FIELDS}
-    return replace(
-        info,
-        properties={**others, **to_properties(known), SLOPE: line.slope, INTERCEPT: line.intercept_w},
-    )
+    applied = replace(of_source(info), calibration_slope=line.slope, calibration_intercept_w=line.intercept_w)
+    return with_properties(info, known, applied)
+
+
+def _known(info: SourceInfo) -> dict[str, PowerProperties]:
+    return {channel.name: of_channel(info, channel.name) for channel in info.channels}

@@ -126,8 +126,7 @@ class ProcessorLoad:
         try:
             return parse_stat(self._stat.text())
         except (OSError, ValueError) as error:
-            missing = why(error, self._stat.path)
-            raise SourceLost(missing.reason, missing.hint) from error
+            raise SourceLost(why(error, self._stat.path)) from error
 
     def _our_times_s(self) -> dict[int, float]:
         host = self._host

@@ -32,7 +32,15 @@ from typing import Any, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.sources import Channel, PowerProperties, Scope, SourceInfo, Unavailable, to_properties
+from edgetop.core.sources import (
+    EXTERNAL_METER,
+    Channel,
+    PowerProperties,
+    Scope,
+    SourceInfo,
+    Unavailable,
+    to_properties,
+)
 from edgetop.telemetry.host import Host, device_tree_compatible, is_transient, number_of, text_of, why
 from edgetop.telemetry.source import (
     ChannelReader,
@@ -252,8 +260,7 @@ TOTAL = "power.total"
 _PERIOD_S = 0.04
 
 _NO_SENSOR = Unavailable(
-    "no current sensor is offered by this Jetson (the Nano 2GB has none)",
-    "use an outside meter: --power shelly:HOST, a POWER-Z on USB, or --power-exec CMD",
+    "no current sensor is offered by this Jetson (the Nano 2GB has none)", EXTERNAL_METER
 )
 
 

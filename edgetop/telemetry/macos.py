@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 from msgspec import Struct
 
-from edgetop.core.sources import OUTSIDE_METERS, Unavailable
+from edgetop.core.sources import EXTERNAL_METER, Unavailable
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.power_feed import Connection, ProgramFeed
 from edgetop.telemetry.power_stream import StreamSource
@@ -122,7 +122,7 @@ def probe(
     elif root and (program := which(_POWERMETRICS[0])) is not None:
         feed = MacFeed((program, *_POWERMETRICS[1:]), watts_of_powermetrics)
     else:
-        missing = Unavailable("a Mac reports its power to root only", f"brew install macmon, or {OUTSIDE_METERS}")
+        missing = Unavailable("a Mac reports its power to root only", f"brew install macmon, or {EXTERNAL_METER}")
         yield UnavailableSource(name="power", missing=missing)
         return
     try:

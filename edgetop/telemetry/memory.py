@@ -146,8 +146,7 @@ class MachineMemory:
             sizes = parse_meminfo(self._meminfo.text())
             total = sizes["MemTotal"]
         except (OSError, ValueError) as error:
-            missing = why(error, self._meminfo.path)
-            raise SourceLost(missing.reason, missing.hint) from error
+            raise SourceLost(why(error, self._meminfo.path)) from error
         except KeyError as error:
             raise SourceLost(f"{self._meminfo.path} does not report the size of the memory") from error
         if "SwapTotal" not in sizes or "SwapFree" not in sizes:

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from edgetop.core.sources import Channel, PowerProperties, Scope, SourceInfo, Unavailable, to_properties
 from edgetop.telemetry.host import Host, text_of
-from edgetop.telemetry.source import RuntimePower, Source, SourceLost, UnavailableSource, Values
+from edgetop.telemetry.source import RuntimePower, Source, SourceLost, UnavailableSource, Values, require_any
 
 PERIOD_S = 1.0
 LIBRARY = "libnvidia-ml.so.1"
@@ -160,13 +160,9 @@ class GpuGauges:
         asleep = None if self._power is None else self._power.why_not()
         if asleep is not None:
             return (asleep,) * len(self.info.channels)
-        values = tuple(
-            value for channels, query in self._queries for value in self._nvml.ask_several(len(channels), query)
+        return require_any(
+            tuple(value for channels, query in self._queries for value in self._nvml.ask_several(len(channels), query))
         )
-        missing = [value for value in values if isinstance(value, Unavailable)]
-        if len(missing) == len(values):
-            raise SourceLost(missing[0].reason, missing[0].hint)
-        return values
 
     def close(self) -> None:
         """The library stays initialised for the other sources; it goes with the process."""
@@ -351,11 +347,7 @@ class NvmlPower:
         asleep = None if self._power is None else self._power.why_not()
         if asleep is not None:
             return (asleep,) * len(self._readings)
-        values = tuple(_plausible(self._nvml.ask(reading.ask), reading) for reading in self._readings)
-        missing = [value for value in values if isinstance(value, Unavailable)]
-        if len(missing) == len(values):
-            raise SourceLost(missing[0].reason, missing[0].hint)
-        return values
+        return require_any(tuple(_plausible(self._nvml.ask(reading.ask), reading) for reading in self._readings))
 
     def close(self) -> None:
         """The library stays open for the other sources; it goes with the process."""

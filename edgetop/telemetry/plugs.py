@@ -347,7 +347,7 @@ class PlugSource:
         )
         first = self._believed(asked.power_w())
         if isinstance(first, Unavailable):
-            raise SourceLost(first.reason, first.hint)
+            raise SourceLost(first)
 
     def read(self) -> Values:
         """Watts. Raises SourceLost when the plug does not answer."""

@@ -78,7 +78,7 @@ class ExecSource:
         self.info = describe(self._header, name="power.exec", driver="exec", path=path, period_s=period_s)
         first = self._reading(lines)
         if isinstance(first, Unavailable):
-            raise SourceLost(first.reason, first.hint)
+            raise SourceLost(first)
 
     @property
     def pause_s(self) -> float:
@@ -194,7 +194,7 @@ class StreamSource:
         if silent_s > stale_s(self._header):
             connection.stop(Unavailable(f"{connection.name} has said nothing for {silent_s:.0f} s", "check the meter"))
         if not connection.is_open:
-            raise SourceLost(connection.ended.reason, connection.ended.hint)
+            raise SourceLost(connection.ended)
         return ()
 
     def close(self) -> None:
@@ -394,7 +394,7 @@ class HostSource:
         if connection.is_open and silent_s > stale_s(self._header):
             connection.stop(Unavailable(SILENT.format(silent_s)))
         if not connection.is_open:
-            raise SourceLost(connection.ended.reason, connection.ended.hint)
+            raise SourceLost(connection.ended)
         return ()
 
     def close(self) -> None:
@@ -419,7 +419,7 @@ class HostSource:
         if not found:
             self._connection.gather(is_reading)
         if not found:
-            raise SourceLost(self._connection.ended.reason, self._connection.ended.hint)
+            raise SourceLost(self._connection.ended)
         return found
 
     def _ping(self, timeout_s: float) -> list[Line]:

@@ -32,7 +32,16 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from edgetop.core.sources import CLOCK_PREFIX, Channel, PowerProperties, Scope, SensorFlag, SourceInfo, to_properties
+from edgetop.core.sources import (
+    CLOCK_PREFIX,
+    Channel,
+    PowerProperties,
+    Scope,
+    SensorFlag,
+    SourceInfo,
+    SourceProperties,
+    to_properties,
+)
 from edgetop.telemetry.source import SourceLost
 
 MAGIC = "# edgetop-power/1"
@@ -266,12 +275,9 @@ def describe(
 def describe_host(header: Header, *, host: str, path: str, period_s: float) -> SourceInfo:
     """The source that a host's header describes, by the name it has here, and handed over every `period_s`."""
     channel = f"{header.kind}.{host}"
-    own: dict[str, str | float | bool] = {
-        "host": host,
-        "poll_s": header.update_s,
-        "told_source": header.source,
-        "told_channels": header.channels,
-    }
+    told = SourceProperties(
+        host=host, poll_s=header.update_s, told_source=header.source, told_channels=header.channels
+    )
     return SourceInfo(
         name=f"power.host.{host}",
         driver="stream of a host",
@@ -282,7 +288,7 @@ def describe_host(header: Header, *, host: str, path: str, period_s: float) -> S
             _channel(header, channel, label=host, digits=6),
             Channel(name=f"{CLOCK_PREFIX}{host}", unit="s", digits=4, label=f"clock of {host}, ±"),
         ),
-        properties={**to_properties({channel: _properties(header)}), **own},
+        properties=to_properties({channel: _properties(header)}, told),
     )
 
 

@@ -20,12 +20,14 @@ from pathlib import Path
 from msgspec import Struct
 
 from edgetop.core.sources import (
+    EXTERNAL_METER,
     PROCESSOR_DEVICE,
     Channel,
     PowerProperties,
     Scope,
     SensorFlag,
     SourceInfo,
+    SourceProperties,
     Unavailable,
     to_properties,
 )
@@ -170,8 +172,6 @@ _SHOWN_BY = {
 }
 _MOUNTED = "mount the host's /sys below a folder of the container and name that with --sysroot"
 
-_OUTSIDE = "use an outside meter (--power shelly:HOST, or --power-exec CMD)"
-
 _GAIN_INTEL, _GAIN_AMD = 0.05, 0.10
 _UPDATE_S = 0.001
 _PERIOD_S = 0.05
@@ -304,9 +304,6 @@ def _source(name: str, zones: Sequence[Zone], host: Host, *, gain: float, mirror
         channels.append(
             Channel(name=zone.channel, unit="J", digits=6, label=zone.name, scope=scopes.get(kind, "component"))
         )
-    properties = to_properties(known)
-    if mirrors:
-        properties["mirrored"] = ",".join(zone.name for zone in mirrors)
     info = SourceInfo(
         name=name,
         driver=f"powercap {zones[0].interface}",
@@ -314,7 +311,7 @@ def _source(name: str, zones: Sequence[Zone], host: Host, *, gain: float, mirror
         kind="energy",
         period_s=_PERIOD_S,
         channels=tuple(channels),
-        properties=properties,
+        properties=to_properties(known, SourceProperties(mirrored=tuple(zone.name for zone in mirrors))),
     )
     meters = [Scaled(zone.energy_file, 1e-6) for zone in zones]
     return MeterSource(info, meters, blocking=False, permission_hint=PERMISSION_HINT)
@@ -323,7 +320,7 @@ def _source(name: str, zones: Sequence[Zone], host: Host, *, gain: float, mirror
 def _no_zones(host: Host) -> Unavailable:
     if is_virtual_machine(host):
         return Unavailable(
-            "virtual machine: the hypervisor passes no energy counters on", f"measure on the host, or {_OUTSIDE}"
+            "virtual machine: the hypervisor passes no energy counters on", f"measure on the host, or {EXTERNAL_METER}"
         )
     inside = container(host)
     if inside:
@@ -335,5 +332,5 @@ def _no_zones(host: Host) -> Unavailable:
 
 def _frozen(host: Host) -> Unavailable:
     if is_virtual_machine(host):
-        return Unavailable("virtual machine: its energy counters stand still", f"measure on the host, or {_OUTSIDE}")
-    return Unavailable("the energy counters stand still", f"restart the machine, or {_OUTSIDE}")
+        return Unavailable("virtual machine: its energy counters stand still", f"measure on the host, or {EXTERNAL_METER}")
+    return Unavailable("the energy counters stand still", f"restart the machine, or {EXTERNAL_METER}")

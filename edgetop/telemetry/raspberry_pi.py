@@ -26,11 +26,12 @@ from typing import Protocol
 from msgspec import Struct
 
 from edgetop.core.sources import (
-    OUTSIDE_METERS,
+    EXTERNAL_METER,
     Channel,
     PowerProperties,
     SensorFlag,
     SourceInfo,
+    SourceProperties,
     Unavailable,
     to_properties,
 )
@@ -65,15 +66,8 @@ _FAILURE = re.compile(
 Ioctl = Callable[[int, int, bytearray], int]
 
 
-class FirmwareError(Exception):
+class FirmwareError(SourceLost):
     """The firmware did not answer, or answered that it cannot."""
-
-    def __init__(self, reason: str, hint: str = "", *, retry: bool = False) -> None:
-        """`retry` says that it may answer later."""
-        super().__init__(reason)
-        self.reason = reason
-        self.hint = hint
-        self.retry = retry
 
 
 class FirmwareClient(Protocol):
@@ -255,10 +249,7 @@ class PiThrottle:
 
     def read(self) -> Values:
         """The eight bits. Raises SourceLost when the firmware does not answer."""
-        try:
-            answer = self._gencmd.ask("get_throttled")
-        except FirmwareError as error:
-            raise SourceLost(error.reason, error.hint) from error
+        answer = self._gencmd.ask("get_throttled")
         match = _THROTTLED.match(answer)
         if match is None:
             raise SourceLost(f"get_throttled: {answer[:80]!r} is not an answer")
@@ -295,8 +286,7 @@ class UndervoltageAlarm:
         try:
             text = self._file.text()
         except OSError as error:
-            missing = why(error, self._file.path)
-            raise SourceLost(missing.reason, missing.hint) from error
+            raise SourceLost(why(error, self._file.path)) from error
         if text not in {"0", "1"}:
             raise SourceLost(f"{self._file.path}: {text[:40]!r} is neither 0 nor 1")
         return (float(text),)
@@ -312,8 +302,6 @@ def throttle(host: Host, connect: Callable[[Host], FirmwareClient]) -> Source | 
     try:
         gencmd = connect(host)
         return PiThrottle(gencmd)
-    except FirmwareError as error:
-        missing = Unavailable(error.reason, error.hint)
     except SourceLost as lost:
         missing = lost.missing
     if gencmd is not None:
@@ -455,11 +443,9 @@ class PiPmic:
             ),
             **dict.fromkeys(rails, rail_properties),
         }
-        properties = to_properties(known)
-        properties["calibration_slope"] = self._line.slope
-        properties["calibration_intercept_w"] = self._line.intercept_w
-        if note:
-            properties["calibration_note"] = note
+        applied = SourceProperties(
+            calibration_slope=self._line.slope, calibration_intercept_w=self._line.intercept_w, calibration_note=note
+        )
         return SourceInfo(
             name=SOURCE_NAME,
             driver="Raspberry Pi PMIC",
@@ -474,15 +460,12 @@ class PiPmic:
                     for name, rail in rails.items()
                 ),
             ),
-            properties=properties,
+            properties=to_properties(known, applied),
         )
 
     def read(self) -> Values:
         """Watts, in the order of the channels. Raises SourceLost when the firmware does not answer."""
-        try:
-            scan = parse_pmic(self._gencmd.ask("pmic_read_adc"))
-        except FirmwareError as error:
-            raise SourceLost(error.reason, error.hint) from error
+        scan = parse_pmic(self._gencmd.ask("pmic_read_adc"))
         if not scan.rails_w:
             raise SourceLost("pmic_read_adc: no rails in the firmware's answer")
         self._early_firmware = self._early_firmware or bool(scan.wrong_scale)
@@ -536,8 +519,8 @@ def _power(
         gencmd = connect(host)
         return PiPmic(gencmd, line=line, calibration=calibration, note=note)
     except FirmwareError as error:
-        missing, retry = Unavailable(error.reason, error.hint), error.retry
-        if "Command not registered" in error.reason:
+        missing, retry = error.missing, error.retry
+        if "Command not registered" in missing.reason:
             missing = _no_sensor(model)
     except SourceLost as lost:
         missing, retry = lost.missing, True
@@ -551,4 +534,4 @@ def _no_sensor(model: str) -> Unavailable:
         return Unavailable(
             "this firmware cannot read the power chip", "sudo apt full-upgrade && sudo rpi-eeprom-update -a"
         )
-    return Unavailable(f"{model} has no power sensor", OUTSIDE_METERS)
+    return Unavailable(f"{model} has no power sensor", EXTERNAL_METER)

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from edgetop.core.clock import STOPPED_US, US_PER_S, Clock, monotonic_us
 from edgetop.core.records import LARGEST, STOOD_STILL, Event, Record, Sampled, SourceAdded, SourceMissing
-from edgetop.core.sources import Unavailable
+from edgetop.core.sources import Unavailable, of_channel, with_stamp
 from edgetop.telemetry.registry import PROBE_AGAIN_S, Inventory
 from edgetop.telemetry.source import (
     FamilyProbe,
@@ -319,14 +319,13 @@ class ScheduledSource:
             return []
         info, period_s = self._stated, self._period_us / US_PER_S
         slowest_us = sorted(self._calls_us)[-SLOW_TIMES if len(self._calls_us) == CALLS_KEPT else -1]
-        stamp_s, stated_s = slowest_us / 2 / US_PER_S, info.properties.get("stamp_s", 0.0)
-        is_stamped = self._stamping is not None or info.kind == "gauge" or not isinstance(stated_s, float)
-        if is_stamped or stamp_s < max(STAMP_LEAST_S, RESTATED * float(stated_s)):
+        stamp_s = slowest_us / 2 / US_PER_S
+        is_stamped = self._stamping is not None or info.kind == "gauge"
+        if is_stamped or stamp_s < max(STAMP_LEAST_S, RESTATED * of_channel(info, info.channels[0].name).stamp_s):
             stamp_s = 0.0
         if info.period_s / RESTATED < period_s < info.period_s * RESTATED and not stamp_s:
             return []
-        properties = {**info.properties, "stamp_s": round(stamp_s, 4)} if stamp_s else info.properties
-        self._stated = replace(info, period_s=period_s, properties=properties)
+        self._stated = replace(with_stamp(info, stamp_s) if stamp_s else info, period_s=period_s)
         return [SourceAdded(source=self._stated)]
 
     def _at(self, t_us: int, values: Values) -> Sampled:

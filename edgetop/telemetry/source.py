@@ -34,11 +34,18 @@ class UnavailableSource(Struct, frozen=True, kw_only=True):
 class SourceLost(Exception):  # noqa: N818 - it says what happened; it is no programmer's error
     """A source that was there does not answer any more; the sampler tries again later."""
 
-    def __init__(self, reason: str, hint: str = "", *, retry: bool = False) -> None:
+    def __init__(self, reason: str | Unavailable, hint: str = "", *, retry: bool = False) -> None:
         """`retry` says that the next try may succeed."""
-        super().__init__(reason)
-        self.missing = Unavailable(reason, hint)
+        self.missing = Unavailable(reason, hint) if isinstance(reason, str) else reason
+        super().__init__(self.missing.reason)
         self.retry = retry
+
+
+def require_any(values: Values) -> Values:
+    """The values, unless all of them are missing. Raises SourceLost then, with the reason of the first."""
+    if values and all(isinstance(value, Unavailable) for value in values) and isinstance(values[0], Unavailable):
+        raise SourceLost(values[0])
+    return values
 
 
 class Source(Protocol):
@@ -278,9 +285,7 @@ class MeterSource:
                 self.close()
                 self._meters = moved
                 values = self._read_meters()
-        missing = [value for value in values if isinstance(value, Unavailable)]
-        if len(missing) == len(values):
-            raise SourceLost(missing[0].reason, missing[0].hint)
+        require_any(values)
         return (self._sum(values), *values) if self._sum_of else values
 
     def close(self) -> None:

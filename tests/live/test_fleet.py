@@ -21,7 +21,7 @@ from edgetop.io.ssh import TOO_MUCH, Shell, SshError, configured_hosts
 from edgetop.live.fleet import (
     CHANNELS,
     HEADINGS,
-    FarHost,
+    RemoteHost,
     FileReader,
     FleetSession,
     HostReading,
@@ -40,11 +40,11 @@ from edgetop.session.file_io import load_file, load_head
 from edgetop.session.listing import totals
 from edgetop.session.session import Session
 from edgetop.session.store import Store
-from edgetop.telemetry.registry import FarFiles
+from edgetop.telemetry.host import RemoteFiles
 from tests.support.eventually import eventually
 from tests.support.fake_processes import MODEL_PATH, FakeProcesses
 from tests.support.fake_sysfs import LAPTOP, Tree, below, plant
-from tests.support.far_shell import far_shell
+from tests.support.remote_shell import remote_shell
 from tests.support.loopback_server import document, loopback_server
 from tests.support.recorded_sessions import STARTED, S
 from tests.support.server_usage import llama_metrics, llama_slots, serve_usage
@@ -140,14 +140,14 @@ def test_a_reading_that_cannot_be_is_refused(told: bytes) -> None:
 
 
 def test_what_a_host_calls_its_models_moves_no_cursor(tmp_path: Path) -> None:
-    host = FarHost("pi", tmp_path)
+    host = RemoteHost("pi", tmp_path)
     assert host._take(b'{"type":"reading","models":["\\u001b[2Jevil"],"throttling":["a\\nb"]}'.decode())
     assert "\x1b" not in "".join(host_cells(host.row))
     assert not host._take('{"type":"summary"}')
 
 
 def test_what_no_edgetop_tells_ends_the_connection_with_a_reason(tmp_path: Path) -> None:
-    host = FarHost("pi", tmp_path)
+    host = RemoteHost("pi", tmp_path)
     for told in ('{"type":"reading","x":' + "[" * 100_000, '{"type":"reading","models":"a"}', '{"type"'):
         with pytest.raises(SshError, match="its edgetop tells what cannot be read"):
             host._take(told)
@@ -168,7 +168,7 @@ def test_a_host_that_sends_without_an_end_is_left(tmp_path: Path, monkeypatch: p
     (tmp_path / "bin/ssh").write_text(f'#!/bin/sh\n[ "$1" = -O ] && exit 255\n{FLOODS[name]}\n')
     (tmp_path / "bin/ssh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-    host = FarHost("pi1", tmp_path)
+    host = RemoteHost("pi1", tmp_path)
     host.start()
     try:
         eventually(lambda: host.row.missing, "it is left", told=lambda: str(host.row))
@@ -273,7 +273,7 @@ def test_a_host_learns_nothing_of_the_files_here(tmp_path: Path) -> None:
         serve_usage(wire, metrics=llama_metrics(0, running=1), slots=llama_slots(1))
         command = ("/usr/bin/llama-server", "--port", str(port), "--api-key-file", str(tmp_path / "token"))
         FakeProcesses(tmp_path / "far").process(40, *command, uid=os.getuid(), mapped=MODEL_PATH, ports=(port,))
-        shell = far_shell(tmp_path / "far")
+        shell = remote_shell(tmp_path / "far")
 
         def ask(line: str) -> list[str]:
             return [str(os.getuid())] if line == "id -u" else shell(line)
@@ -283,7 +283,7 @@ def test_a_host_learns_nothing_of_the_files_here(tmp_path: Path) -> None:
             if len(told) == 2:
                 stop.set()
 
-        files = FarFiles(tmp_path / "copy")
+        files = RemoteFiles(tmp_path / "copy")
         files.take_inventory(ask)
         files.scan(ask, ())
         FileReader(ask, files, stop, show, reach=lambda address: address).run()
@@ -297,7 +297,7 @@ def test_energy_per_token_of_a_host_that_has_a_shell_alone(tmp_path: Path) -> No
     rapl: Tree = {"name": "package-0", "energy_uj": 5_000_000, "max_energy_range_uj": 10**12}
     plant(tmp_path / "far", LAPTOP | below("/sys/class/powercap/intel-rapl:0", rapl))
     stop, told = threading.Event(), list[dict[str, Any]]()
-    ask = far_shell(tmp_path / "far")
+    ask = remote_shell(tmp_path / "far")
     with loopback_server() as wire:
         port = int(wire.url.rpartition(":")[2])
         serve_usage(wire, metrics=llama_metrics(0, running=1), slots=llama_slots(1))
@@ -313,7 +313,7 @@ def test_energy_per_token_of_a_host_that_has_a_shell_alone(tmp_path: Path) -> No
                 os.pwrite(counter, b"%012d\n" % (5_000_000 + spent_s * 10_000_000), 0)
                 wire.answers["GET /slots"] = document(llama_slots(1 + int(20 * spent_s)))
 
-        files = FarFiles(tmp_path / "copy")
+        files = RemoteFiles(tmp_path / "copy")
         files.take_inventory(ask)
         files.scan(ask, ())
         reader = FileReader(ask, files, stop, told.append, reach=lambda address: address)

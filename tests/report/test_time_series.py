@@ -81,7 +81,7 @@ def test_power_is_that_of_the_headline_with_the_readings_that_failed_left_out() 
 
 def test_without_a_meter_the_reason_stands_for_the_power() -> None:
     series = time_series(fold([*HEAD, *turn()]))
-    assert series.power == Unavailable("this board has no power sensor", "use an outside meter")
+    assert series.power == Unavailable("this board has no power sensor", "use an external meter")
     assert series.private is None
 
 

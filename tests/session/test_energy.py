@@ -193,9 +193,9 @@ def test_a_turn_begins_and_ends_the_quiet_and_a_dead_engine_leaves_none() -> Non
     moments = ActivityLog(fold([STARTED, *died])).all()
     end_us = fold([STARTED, *died]).turns[0].last_us
     assert moments == [
-        Moment(500_000, "quiet"),
+        Moment(500_000, "idle"),
         Moment(2 * S, "busy"),
-        Moment(end_us, "quiet"),
+        Moment(end_us, "idle"),
         Moment(5 * S, "busy"),
     ]
 
@@ -220,7 +220,7 @@ def test_turns_that_follow_each_other_without_a_pause_are_not_quiet() -> None:
         *second,
     ]
     moments = ActivityLog(fold([STARTED, LOADED, *together])).all()
-    assert [moment.what for moment in moments] == ["quiet", "busy", "quiet", "busy", "quiet"]
+    assert [moment.what for moment in moments] == ["idle", "busy", "idle", "busy", "idle"]
     assert moments[2].t_us == moments[3].t_us == 10 * S
 
 

@@ -141,7 +141,7 @@ def test_readings_have_their_age_and_missing_ones_their_reason() -> None:
     assert now.readings["memory.available"] == Reading(8e9, 400 * MS)
     assert now.readings["swap.used"] == Unavailable("no swap")
     assert isinstance(now.readings["cpu.others"], Unavailable)
-    assert now.absent["power"].hint == "use an outside meter"
+    assert now.absent["power"].hint == "use an external meter"
 
 
 def test_memory_is_told_apart_and_its_extremes_are_kept() -> None:

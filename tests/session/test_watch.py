@@ -205,11 +205,11 @@ def test_looks_far_apart_tell_nothing_of_the_time_between() -> None:
 def test_without_power_the_reason_is_told_and_tokens_are_counted_all_the_same() -> None:
     session = looks((1, 0, 1), (2, 12, 1), (3, 24, 1))
     session.apply(
-        SourceMissing(name="power", missing=Unavailable("this board has no power sensor", "use an outside meter"))
+        SourceMissing(name="power", missing=Unavailable("this board has no power sensor", "use an external meter"))
     )
     figures = end_figures(session)
     assert figures.energy is None
-    assert figures.energy_missing == "this board has no power sensor: use an outside meter"
+    assert figures.energy_missing == "this board has no power sensor: use an external meter"
     assert figures.generated_tokens == 24
 
 

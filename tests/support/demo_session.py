@@ -124,7 +124,7 @@ PMIC = SourceInfo(
 NO_POWER = SourceMissing(
     name="power",
     missing=Unavailable(
-        "virtual machine: power sensors stay with the host", "use an outside meter: --power shelly:HOST"
+        "virtual machine: power sensors stay with the host", "use an external meter: --power shelly:HOST"
     ),
 )
 

@@ -54,7 +54,7 @@ from edgetop.inference.server.address import Address, ServerChoice
 from edgetop.inference.server.backend import server_programs
 from edgetop.inference.server.engine import ServerEngine
 from edgetop.io.ssh import SshError
-from edgetop.live.fleet import FarHost, channel_values, fleet_notes, host_cells, total_cells, total_of
+from edgetop.live.fleet import RemoteHost, channel_values, fleet_notes, host_cells, total_cells, total_of
 from edgetop.live.live_session import WatchOptions
 from edgetop.live.proxy_session import ProxySession
 from edgetop.session.attached_power import align, session_of, with_log
@@ -68,11 +68,11 @@ from edgetop.session.summary import turn_result
 from edgetop.settings.config_file import config_template
 from edgetop.telemetry import plugs
 from edgetop.telemetry.device import describe
-from edgetop.telemetry.host import Host
+from edgetop.telemetry.host import Host, RemoteFiles
 from edgetop.telemetry.model_processes import ModelProcesses
 from edgetop.telemetry.power_feed import Connection
 from edgetop.telemetry.power_stream import HostSource, StreamSource
-from edgetop.telemetry.registry import FarFiles, far_probes, take_inventory
+from edgetop.telemetry.registry import remote_probes, take_inventory
 from edgetop.telemetry.sampler import ScheduledSource
 from edgetop.telemetry.source import SourceLost
 from edgetop.tui.themes import ThemeError, read_theme
@@ -81,7 +81,7 @@ from tests.support import attached_logs, mutated_streams, server_replies
 from tests.support.benchmark_outputs import OLLAMA, PP, TG
 from tests.support.fake_processes import MODEL_PATH, FakeProcesses
 from tests.support.fake_sysfs import JETSON, LAPTOP, ORIN_NANO, plant
-from tests.support.far_shell import far_shell
+from tests.support.remote_shell import remote_shell
 from tests.support.hostile_text import acts_on_a_terminal
 from tests.support.loopback_server import LoopbackServer, head, loopback_server
 from tests.support.mutated_gguf import good_headers, mutated
@@ -631,14 +631,14 @@ def _far_answers(folder: Path) -> dict[str, list[str]]:
     fake = FakeProcesses(root)
     fake.process(40, "/usr/bin/llama-server", "-m", MODEL_PATH, "--port", "8080", mapped=MODEL_PATH, ports=(8080,))
     plant(root, JETSON | ORIN_NANO | LAPTOP)
-    ask = far_shell(root)
+    ask = remote_shell(root)
     answers: dict[str, list[str]] = {}
 
     def noted(line: str) -> list[str]:
         answers[line.split(" ", maxsplit=1)[0]] = found = ask(line)
         return found
 
-    files = FarFiles(folder / "far-copy")
+    files = RemoteFiles(folder / "remote-copy")
     files.root.mkdir()
     files.take_inventory(noted)
     files.scan(noted, (40,))
@@ -652,7 +652,7 @@ def _far(data: bytes, folder: Path) -> str:
         name, _, text = block.partition("\x1f")
         answers[name] = text.split("\n")
     with tempfile.TemporaryDirectory(dir=folder) as made:
-        files = FarFiles(Path(made))
+        files = RemoteFiles(Path(made))
         host = Host(sysroot=files.root, system="linux", own_pid=0, uses_gpu=lambda: False)
 
         def ask(line: str) -> list[str]:
@@ -665,7 +665,7 @@ def _far(data: bytes, folder: Path) -> str:
         processes = ModelProcesses(host, server_programs())
         for process in (*processes.scan(), *processes.scan()):
             str(process)
-        inventory = take_inventory(host, far_probes())
+        inventory = take_inventory(host, remote_probes())
         wrong = [each.missing.reason for each in inventory.absent if "looking for it failed" in each.missing.reason]
         for source in inventory.sources:
             said = map(str, ScheduledSource(source, lambda: 0, lambda: 0).read())
@@ -681,7 +681,7 @@ def _far(data: bytes, folder: Path) -> str:
 
 def _told_by_edgetop(data: bytes, folder: Path) -> str:
     """What an edgetop there tells, line by line."""
-    hosts = [FarHost("pi1", folder), FarHost("pi2", folder)]
+    hosts = [RemoteHost("pi1", folder), RemoteHost("pi2", folder)]
     for number, line in enumerate(data.decode("utf-8", "replace").split("\n")):
         with contextlib.suppress(SshError):
             if line.startswith("{"):

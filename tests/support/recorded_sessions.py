@@ -89,7 +89,7 @@ OWN = SourceInfo(
 HEAD: tuple[Record, ...] = (
     STARTED,
     *(SourceAdded(source=source) for source in (MEMORY, CPU, ENGINE, OWN)),
-    SourceMissing(name="power", missing=Unavailable("this board has no power sensor", "use an outside meter")),
+    SourceMissing(name="power", missing=Unavailable("this board has no power sensor", "use an external meter")),
     LOADED,
 )
 

@@ -199,7 +199,7 @@ def test_a_total_of_zero_is_no_source(tmp_path: Path) -> None:
 
 def test_a_jetson_without_sensors_says_so_and_another_machine_says_nothing(tmp_path: Path) -> None:
     nano = plant(tmp_path / "nano", {"/proc/device-tree/compatible": "nvidia,p3541-0000\0nvidia,tegra210\0"})
-    assert "outside meter" in absences(probe(nano))["power.jetson"].hint
+    assert "external meter" in absences(probe(nano))["power.jetson"].hint
     assert not list(probe(Host(sysroot=tmp_path / "other")))
 
 

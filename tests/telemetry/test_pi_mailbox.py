@@ -142,7 +142,7 @@ def test_a_vcgencmd_that_hangs_is_given_up(
 def test_where_nothing_answers_the_way_in_is_named(tmp_path: Path, program: Callable[[str], None]) -> None:
     with pytest.raises(FirmwareError, match="no vcgencmd") as missing:
         open_gencmd(devices(tmp_path))
-    assert "raspi-utils" in missing.value.hint
+    assert "raspi-utils" in missing.value.missing.hint
 
 
 def test_where_the_device_is_forbidden_the_group_is_named(
@@ -155,4 +155,4 @@ def test_where_the_device_is_forbidden_the_group_is_named(
     monkeypatch.setattr(os, "open", forbid)
     with pytest.raises(FirmwareError, match="Permission denied") as missing:
         open_gencmd(host)
-    assert "video" in missing.value.hint
+    assert "video" in missing.value.missing.hint

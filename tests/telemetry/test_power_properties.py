@@ -1,11 +1,19 @@
 from __future__ import annotations
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.sources import Channel, PowerProperties, SourceInfo, of_channel, to_properties
+from edgetop.core.sources import (
+    Channel,
+    PowerProperties,
+    SourceInfo,
+    SourceProperties,
+    of_channel,
+    of_source,
+    to_properties,
+    with_properties,
+)
 
 positive = st.floats(min_value=1e-9, max_value=1e9)
 properties = st.builds(
@@ -47,7 +55,18 @@ def test_a_value_that_all_channels_share_is_written_once_and_another_beside_its_
     assert to_properties(known) == {"gain": 0.01, "total.power.a": True}
 
 
-def test_a_property_of_the_wrong_kind_is_refused() -> None:
-    tampered = msgspec.structs.replace(info({"power.a": PowerProperties()}), properties={"gain": "much"})
-    with pytest.raises(msgspec.ValidationError):
-        of_channel(tampered, "power.a")
+def test_a_property_of_the_wrong_kind_counts_as_not_stated() -> None:
+    stated: dict[str, str | float | bool] = {
+        "gain": "much", "offset_w": -1.0, "wrap_j": 0.0, "total": 1.0, "flags": True, "host": 7.0, "update_s": 0.1,
+    }  # fmt: skip
+    tampered = msgspec.structs.replace(info({"power.a": PowerProperties()}), properties=stated)
+    assert of_channel(tampered, "power.a") == PowerProperties(update_s=0.1)
+    assert of_source(tampered) == SourceProperties()
+
+
+def test_what_is_known_of_the_source_itself_is_read_back_beside_that_of_its_channels() -> None:
+    source = SourceProperties(host="pi2", poll_s=0.1, simulated=True, mirrored=("package-0-die-1", "package-0-die-2"))
+    known = {"power.a": PowerProperties(gain=0.01, flags=("slow", "partial"))}
+    stated = with_properties(msgspec.structs.replace(info({}), properties={"fan": 1.0}), known, source)
+    assert (of_source(stated), of_channel(stated, "power.a")) == (source, known["power.a"])
+    assert stated.properties["fan"] == 1.0, "a property of an extension stays"

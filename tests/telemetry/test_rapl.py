@@ -211,7 +211,7 @@ def test_zeros_in_a_virtual_machine_are_explained(tmp_path: Path) -> None:
     host = plant(tmp_path, {**zone("intel-rapl:0", "package-0", 0), **cpu})
     missing = absences(probe(host, pause=no_pause))["power.rapl"]
     assert "virtual machine" in missing.reason
-    assert "outside meter" in missing.hint
+    assert "external meter" in missing.hint
 
 
 def test_a_modelled_share_in_a_virtual_machine_is_flagged(tmp_path: Path) -> None:

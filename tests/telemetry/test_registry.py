@@ -138,7 +138,7 @@ def test_closing_goes_on_past_a_source_that_cannot_be_closed(monkeypatch: pytest
 
 def test_nobody_is_told_to_become_root_on_android(tmp_path: Path) -> None:
     denied = UnavailableSource(name="power.battery", missing=Unavailable("power_now may not be read", "sudo chmod a+r"))
-    for tree, hint in (({"/system/build.prop": "ro.build.id=1"}, sources.OUTSIDE_METERS), ({}, "sudo chmod a+r")):
+    for tree, hint in (({"/system/build.prop": "ro.build.id=1"}, sources.EXTERNAL_METER), ({}, "sudo chmod a+r")):
         host = plant(tmp_path / hint[:4], tree)
         (absent,) = take_inventory(host, [("battery", of(denied))]).absent
         assert absent.missing.hint == hint

@@ -1,6 +1,6 @@
 """Idle power: measured in idle spans, interpolated, aged.
 
-It is measured in every quiet span between turns; the idle power of a turn is interpolated between the baselines
+It is measured in every idle span between turns; the idle power of a turn is interpolated between the baselines
 around it.
 """
 
@@ -22,12 +22,12 @@ FIRST_AT_LEAST_S = 10.0
 FIRST_UPDATES = 20
 RENEWAL_UPDATES = 5
 MEASURED_S = 60.0
-"""The idle power drifts with temperature: of a long quiet span, only this much next to the turns counts for them."""
+"""The idle power drifts with temperature: of a long idle span, only this much next to the turns counts for them."""
 
 STALE_US = 600_000_000
 STALE_KELVIN = 5.0
 
-QUIET_WITHIN_US = 200_000
+IDLE_WITHIN_US = 200_000
 """A turn is over a moment after its last token."""
 
 SLICES_AT_MOST = 32
@@ -39,7 +39,7 @@ SLOPE_SHARE = 0.02
 
 
 class Baseline(Struct, frozen=True, kw_only=True):
-    """Idle power measured over one quiet span, with its standard uncertainty."""
+    """Idle power measured over one idle span, with its standard uncertainty."""
 
     start_us: int
     end_us: int
@@ -82,7 +82,7 @@ def no_other_load(start_us: int, end_us: int) -> Sequence[tuple[int, int]]:  # n
 
 
 class BaselineTracker:
-    """Knows the quiet spans of a session and measures the idle power in them, on one channel's curve."""
+    """Knows the idle spans of a session and measures the idle power in them, on one channel's curve."""
 
     def __init__(self, curve: Curve, other_load: Spans = no_other_load) -> None:
         """`other_load` gives the parts of a span in which other programs used the device."""
@@ -101,7 +101,7 @@ class BaselineTracker:
         self._found: list[Baseline] = []
         self._changes = 0
         self._loaded: bool | None = None
-        """Whether other programs used the device in quiet spans; `None` until it is asked for."""
+        """Whether other programs used the device in idle spans; `None` until it is asked for."""
 
     def on(self, curve: Curve) -> BaselineTracker:
         """Another tracker that knows the same and goes on by itself, on a copy of the curve."""
@@ -116,7 +116,7 @@ class BaselineTracker:
         self._spans = [*self._spans[:-1], *map(copy, self._spans[-1:])]
         self._settled = self._settled.copy()
 
-    def quiet_from(self, t_us: int, temperature_c: float | None = None) -> None:
+    def idle_from(self, t_us: int, temperature_c: float | None = None) -> None:
         """The model is loaded and has nothing to do from now on."""
         if not self._spans or self._spans[-1].end_us is not None:
             self._spans.append(IdleSpan(t_us, temperature_c=temperature_c))
@@ -126,17 +126,17 @@ class BaselineTracker:
         if self._spans and self._spans[-1].end_us is None:
             self._spans[-1].end_us = max(t_us, self._spans[-1].start_us)
 
-    def is_quiet(self, start_us: float, end_us: float) -> bool:
-        """Whether the device was quiet all the time between two moments."""
+    def is_idle(self, start_us: float, end_us: float) -> bool:
+        """Whether the device was idle all the time between two moments."""
         for span in reversed(self._spans):
             if span.start_us <= start_us:
                 return span.end_us is None or span.end_us >= end_us
         return False
 
-    def quiet_until(self, t_us: int) -> float | None:
-        """Until when the device stayed quiet from `t_us` on, infinite while it still is; `None` when it was not."""
+    def idle_until(self, t_us: int) -> float | None:
+        """Until when the device stayed idle from `t_us` on, infinite while it still is; `None` when it was not."""
         for span in reversed(self._spans):
-            if span.start_us <= t_us + QUIET_WITHIN_US and (span.end_us is None or span.end_us > t_us):
+            if span.start_us <= t_us + IDLE_WITHIN_US and (span.end_us is None or span.end_us > t_us):
                 return inf if span.end_us is None else span.end_us
         return None
 
@@ -161,7 +161,7 @@ class BaselineTracker:
         after = baselines[after_at] if after_at < len(baselines) else None
         around = [b for b in (before, after) if b is not None]
         if not around:
-            return Unavailable("the window lies inside a quiet span", "")
+            return Unavailable("the window lies inside a idle span", "")
         away_us = min(start_us - b.end_us if b is before else b.start_us - end_us for b in around)
         warmer = [
             abs(temperature_c - b.temperature_c) > STALE_KELVIN
@@ -227,7 +227,7 @@ class BaselineTracker:
         return [*self._settled, *later], later
 
     def _measure(self, span: IdleSpan) -> tuple[Baseline, ...]:
-        """Up to two baselines of a quiet span: one near its beginning, one near its end."""
+        """Up to two baselines of a idle span: one near its beginning, one near its end."""
         curve = self._curve
         if curve.last_us is None or curve.first_us is None:
             return ()
@@ -247,12 +247,12 @@ class BaselineTracker:
 
     def _without_other_load(self, start_us: int, end_us: int) -> list[tuple[int, int]]:
         lead_us, tail_us = round(self._curve.lead_s * 1e6), round(self._curve.tail_s * 1e6)
-        quiet = []
+        idle = []
         for begin_us, until_us in self._other_load(start_us, end_us):
             if begin_us - lead_us > start_us:
-                quiet.append((start_us, begin_us - lead_us))
+                idle.append((start_us, begin_us - lead_us))
             start_us = max(start_us, until_us + tail_us)
-        return [*quiet, (start_us, end_us)] if start_us < end_us else quiet
+        return [*idle, (start_us, end_us)] if start_us < end_us else idle
 
     def _had_other_load(self) -> bool:
         if self._loaded is None:

@@ -93,7 +93,7 @@ class GapLog(Forkable):
         """By how much a bridged gap about an end of the work underrates it.
 
         That the load begins or ends just there is known, so its power lasted up to there, and not the mean of it and
-        of the quiet.
+        of idle.
         """
         gap = next(iter(self._gaps[bisect_right(self._ends, t_us) :]), None)
         if gap is None or gap.kind != "bridged" or gap.start_us >= t_us:

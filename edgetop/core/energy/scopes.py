@@ -16,7 +16,7 @@ from typing import Literal, get_args
 from msgspec import Struct
 
 from edgetop.core.format import format_significant
-from edgetop.core.sources import OUTSIDE, Meter, Scope, Unavailable
+from edgetop.core.sources import EXTERNAL_METER, Meter, Scope, Unavailable
 
 WIDEST_FIRST: tuple[Scope, ...] = get_args(Scope)
 
@@ -124,11 +124,11 @@ def _why_none(offered: Sequence[Meter], unclear: Sequence[Meter], readings_w: Ma
     if scopes & {"cpu_package", "gpu_board"}:
         runs_on, unread = (PROCESSOR, GRAPHICS) if "gpu_board" in scopes else (GRAPHICS, PROCESSOR)
         name = next(meter.name for meter in offered if meter.scope in {"cpu_package", "gpu_board"})
-        hint = f"{OUTSIDE}; --power {name} measures {unread} alone"
+        hint = f"{EXTERNAL_METER}; --power {name} measures {unread} alone"
         return Unavailable(f"the model runs on {runs_on}, and only the power of {unread} is read", hint)
     if unclear:
         return _choose_one(unclear, readings_w)
-    return Unavailable("this device offers no power reading", OUTSIDE)
+    return Unavailable("this device offers no power reading", EXTERNAL_METER)
 
 
 def _choose_one(meters: Sequence[Meter], readings_w: Mapping[str, float]) -> Unavailable:

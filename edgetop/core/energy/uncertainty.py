@@ -1,11 +1,6 @@
 """Uncertainty budget, flags with their wording, grade.
 
-A component is one standard uncertainty in the unit of the value. The combined one is u = √Σu², and what is shown is
-the value ± 2u. Components that are the same for every window of one meter (gain, offset, disagreement between two
-meters) are systematic: they cancel when windows of one meter are compared, and add up linearly when windows are
-summed. The others are random and add up in quadrature; only the baseline, random between sessions, is shared by the
-turns around it and is summed linearly too. So is what is not known of another machine's clock: it changes slowly, and
-the clocks of several machines cut the work short alike.
+The components are those of `edgetop.core.quantity`, which also says which of them add up how.
 """
 
 from __future__ import annotations
@@ -33,20 +28,20 @@ GRADES_AT_BEST: dict[str, tuple[Letter, str, str]] = {
     "throttled": ("B", "the device was throttled", "cool it or fix its supply"),
     "paused": ("B", "the model stood still in between", "let it run through"),
     "other-load": ("B", "other programs used the device", "stop them and run again"),
-    "stale-baseline": ("B", "the idle baseline is old", "leave the loaded model quiet for a while"),
-    "partial": ("B", "it does not cover the whole device", "use an outside meter"),
+    "stale-baseline": ("B", "the idle baseline is old", "leave the loaded model idle for a while"),
+    "partial": ("B", "it does not cover the whole device", "use an external meter"),
     "slow": ("B", "the sensor is slow", "use a faster meter or longer turns"),
-    "opt-in": ("B", "this meter's meaning differs between machines", "check it against an outside meter"),
+    "opt-in": ("B", "this meter's meaning differs between machines", "check it against an external meter"),
     "assumed-scope": ("B", "the program does not say what it measures", "let it print a header: edgetop power --help"),
-    "includes-cpu": ("B", "it does not cover the whole device", "use an outside meter"),
-    "untried": ("C", "this way of reading was never run on a Mac by those who wrote it", "use an outside meter"),
+    "includes-cpu": ("B", "it does not cover the whole device", "use an external meter"),
+    "untried": ("C", "this way of reading was never run on a Mac by those who wrote it", "use an external meter"),
     "uncounted": ("C", "a model process that does not say what it generates used the device too", "watch it alone"),
     "running-only": ("C", "only tokens of running requests were seen", "start llama-server with --metrics"),
     "bridged": ("C", "readings were missing for a part of it", "see the sensor's failures in edgetop doctor"),
     "standing-still": ("C", "the sensor stood still for a part of it", "start the meter again, or use another"),
     "generic-calibration": ("C", "the calibration is another board's", "run edgetop calibrate"),
     "early-firmware": ("C", "the firmware reports some rails wrongly", "update the firmware"),
-    "disagreement": ("C", "the counter and the power readings disagree", "use an outside meter"),
+    "disagreement": ("C", "the counter and the power readings disagree", "use an external meter"),
     "virtualised": ("C", "the counter is a model of a share of the machine", "run on the bare machine"),
 }
 """Flags that limit the letter. `stale-baseline` and the others of its kind do not make a figure wrong, but keep it
@@ -59,13 +54,13 @@ def flag_text(flag: str) -> str:
 
 
 _WIDEST: dict[str, tuple[str, str]] = {
-    "gain": ("the sensor's scale is known no better", "calibrate it against an outside meter: edgetop calibrate"),
+    "gain": ("the sensor's scale is known no better", "calibrate it against an external meter: edgetop calibrate"),
     "offset": ("the sensor's zero is known no better", "calibrate it, or compare net figures"),
-    "disagreement": ("two meters of the same thing disagree", "use an outside meter"),
+    "disagreement": ("two meters of the same thing disagree", "use an external meter"),
     "quantisation": ("the sensor's steps are coarse", "use a finer meter"),
     "edges": ("the sensor is slow for so short a turn", "generate more tokens, or use a faster meter"),
     "sampling": ("the sensor sees only moments of a changing load", "generate more tokens, or use a faster meter"),
-    "baseline": ("the idle power is not known well enough", "leave the loaded model quiet for longer"),
+    "baseline": ("the idle power is not known well enough", "leave the loaded model idle for longer"),
     "gaps": ("readings were missing", "see the sensor's failures in edgetop doctor"),
     "clock": ("the other hosts' clocks are known no better", "generate more tokens, or use a quicker line to them"),
 }

@@ -4,7 +4,7 @@
 * extended, for lagging sensors: the curve is followed from a lead before `a` to a tail L = W + 2U + τ after `b`, and
   the idle energy of lead and tail is taken off again. A filter of gain one keeps the integral, so the bias at the
   edges vanishes. The lead is needed because readings are held backwards: without it, what a slow sensor saw of the
-  beginning lies before `a`. The method needs an idle baseline, and quiet before and after. What the device still
+  beginning lies before `a`. The method needs an idle baseline, and an idle device before and after. What the device still
   draws above idle after the work (fans, clocks that fall slowly) then belongs to the window.
 
 A window can be extended on one side only. That makes the two phases of an extended turn add up to it: the prefill is
@@ -134,13 +134,13 @@ def late_s(curve: Curve, tracker: BaselineTracker, start_us: int, end_us: int) -
     """By how much the curve shows a load later than it was, in seconds; 0 where it does not, or cannot be seen.
 
     Both its rise and its fall have to be late, by the whole of what the sensor is known to smear and about alike, with
-    quiet before and after: work that begins slowly is late at one end only.
+    an idle device before and after: work that begins slowly is late at one end only.
     """
     smear_us = round(curve.smear_s * 1e6)
-    quiet_us = tracker.quiet_until(end_us)
-    if curve.last_us is None or quiet_us is None:
+    idle_us = tracker.idle_until(end_us)
+    if curve.last_us is None or idle_us is None:
         return 0.0
-    until_us = round(min(quiet_us, end_us + LOOK_AHEAD_S * 1e6, curve.last_us))
+    until_us = round(min(idle_us, end_us + LOOK_AHEAD_S * 1e6, curve.last_us))
     before_us = start_us - smear_us - 500_000
     if until_us - end_us < 2 * smear_us or not curve.starts_before(before_us) or not curve.reaches(until_us):
         return 0.0
@@ -169,14 +169,14 @@ def _too_late(late: float, *, is_stamped: bool) -> Unavailable:
 
 
 def choose_extension(curve: Curve, tracker: BaselineTracker, start_us: int, end_us: int) -> Extension:
-    """Extended on both sides when the sensor lags for more than a fifth of the window and all around is quiet."""
+    """Extended on both sides when the sensor lags for more than a fifth of the window and the device is idle all around."""
     tail_us, lead_us = curve.tail_s * 1e6, curve.lead_s * 1e6
     if tail_us <= EXTEND_FROM * (end_us - start_us):
         return STRICT
-    before = tracker.is_quiet(start_us - tail_us, start_us - lead_us)
-    after = tracker.is_quiet(end_us + lead_us, end_us + tail_us)
+    before = tracker.is_idle(start_us - tail_us, start_us - lead_us)
+    after = tracker.is_idle(end_us + lead_us, end_us + tail_us)
     left_us, right_us = round(start_us - tail_us), round(end_us + tail_us)
-    # What is bridged between work and quiet would be taken for work.
+    # What is bridged between work and idle would be taken for work.
     bridged_s = sum(curve.gap_share(*ends).estimated_s for ends in ((left_us, start_us), (end_us, right_us)))
     covered = bridged_s == 0 and why_unmeasurable(curve, left_us, right_us) is None
     known = isinstance(tracker.idle(start_us, end_us), IdlePower)
@@ -208,7 +208,7 @@ def measure(
             "start the meter again, or choose another with --power",
         )
     if of_work != STRICT and curve.meter.kind == "power" and curve.gap_share(start_us, end_us).estimated_s > 0:
-        # All readings may be means of work and quiet, so that how high the load was is nowhere to be seen.
+        # All readings may be means of work and idle, so that how high the load was is nowhere to be seen.
         whole_us = start_us + round(curve.smear_s * 1e6) if of_work.left else start_us
         if whole_us >= end_us or curve.readings(whole_us, end_us).count < 1:
             return Unavailable("the sensor was not read while it showed the work alone", "use longer turns")
@@ -464,7 +464,7 @@ class ChannelEstimator:
         self.baseline = self.tracker()
 
     def tracker(self) -> BaselineTracker:
-        """One that knows no quiet span yet."""
+        """One that knows no idle span yet."""
         return BaselineTracker(self.curve, self._other_load)
 
     def mark(self) -> ChannelEstimator:
@@ -488,9 +488,9 @@ class ChannelEstimator:
         """The machine slept; to be called before the first reading after it."""
         self.curve.suspended()
 
-    def quiet_from(self, t_us: int, temperature_c: float | None = None) -> None:
+    def idle_from(self, t_us: int, temperature_c: float | None = None) -> None:
         """The model is loaded and a turn, if there was one, has ended."""
-        self.baseline.quiet_from(t_us, temperature_c)
+        self.baseline.idle_from(t_us, temperature_c)
 
     def busy_from(self, t_us: int) -> None:
         """A turn begins, or the model is unloaded."""
@@ -499,7 +499,7 @@ class ChannelEstimator:
     def window(
         self, start_us: int, end_us: int, temperature_c: float | None = None, *, is_load: bool = True
     ) -> Window | Unavailable:
-        """The energy of work between two moments, extended when the sensor lags and there is quiet around."""
+        """The energy of work between two moments, extended when the sensor lags and the device is idle around it."""
         missing = why_unmeasurable(self.curve, start_us, end_us)
         if missing is not None:
             return missing

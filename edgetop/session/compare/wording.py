@@ -104,7 +104,7 @@ class _Claim(NamedTuple):
     def heading(self, verdict: Verdict) -> str:
         """What stands before the rows of a verdict."""
         known: dict[Verdict, str] = {"better": self.better, "worse": self.worse, "same": self.same}
-        rest: dict[Verdict, str] = {"unclear": "cannot be told", "unlike": "cannot be compared"}
+        rest: dict[Verdict, str] = {"unclear": "not significantly different", "unlike": "cannot be compared"}
         return known.get(verdict) or f"{self.what} {rest.get(verdict, 'is not known')}"
 
 
@@ -119,7 +119,7 @@ NAMED_MOST = 6
 
 
 def conclusion(comparison: Comparison, name: Callable[[int], str] = label_of) -> str:
-    """What is faster, what takes less energy, and what cannot be told, in a sentence; empty for a single result.
+    """What is faster, what takes less energy, and what does not differ significantly, in a sentence; empty for a single result.
 
     `name` calls a row by something.
     """
@@ -161,8 +161,9 @@ def _of_two(comparison: Comparison, figure: str, others: Sequence[int], name: Ca
             return f"{claim.what} cannot be compared: {cell.why}"
         case _:
             # The interval is of this figure alone; held to all figures together, these turns may not be enough.
-            sure = " for sure" if reach and min(cell.change_low or 0, 0) * max(cell.change_high or 0, 0) == 0 else ""
-            return f"whether {who} {claim.verb} {claim.better} than {base} cannot be told{sure}{reach}"
+            alone = reach and min(cell.change_low or 0, 0) * max(cell.change_high or 0, 0) == 0
+            text = f"no significant difference in {claim.what} between {who} and {base}{reach}"
+            return f"{text}; it would be one if no other figure were compared" if alone else text
 
 
 def _of_several(comparison: Comparison, figure: str, others: Sequence[int], name: Callable[[int], str]) -> str:

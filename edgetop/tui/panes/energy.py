@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, zip_longest
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import Price, battery_hours, cost_of
@@ -10,12 +11,20 @@ from edgetop.core.energy.scopes import SCOPE_LABELS
 from edgetop.core.energy.tokens import Energy, ServedEnergy
 from edgetop.core.energy.uncertainty import flag_text
 from edgetop.core.figures import OF_SESSION, OF_TURN, value_of
-from edgetop.core.format import format_duration, format_significant
+from edgetop.core.format import Column, format_duration, format_significant
 from edgetop.core.quantity import J_PER_WH, Interval
 from edgetop.core.sources import BATTERY_ENERGY, Unavailable
 from edgetop.session.energy import SETTLED_US
 from edgetop.tui.charts import Axis, history_chart, interval_bar
-from edgetop.tui.panes.pane import Pane, View
+from edgetop.tui.panes.pane import (
+    TURN_J_PER_TOKEN,
+    TURN_NUMBER,
+    TURN_TOKENS,
+    NumberedTurn,
+    Pane,
+    View,
+    turn_table,
+)
 from edgetop.tui.styled_text import (
     BLOCK_GAP,
     SIDE_BY_SIDE_COLUMNS,
@@ -35,8 +44,6 @@ from edgetop.tui.styled_text import (
     wrapped_row,
 )
 from edgetop.tui.themes import GlyphLevel
-
-TURN_HEADINGS = ("turn", "tokens", "J", "sum", "J/token", "interval", "grade")
 
 BAR_COLUMNS_MIN = 8
 
@@ -310,29 +317,40 @@ def _basis_rows(energy: Energy, width: int) -> list[Line]:
     ]
 
 
+def _turn_columns(sums_j: Mapping[int, float], level: GlyphLevel) -> Sequence[Column[NumberedTurn]]:
+    """`sums_j` is the energy until the end of each turn, by its number."""
+
+    def gross(turn: NumberedTurn) -> str:
+        return figure_text(None if turn.figures.energy is None else turn.figures.energy.gross_j.value)
+
+    def half_width(turn: NumberedTurn) -> str:
+        return "" if turn.j_per_token is None else _half_width(turn.j_per_token, level)
+
+    return (
+        TURN_NUMBER,
+        TURN_TOKENS,
+        Column(heading="J", text=gross),
+        Column(heading="sum", text=lambda turn: figure_text(sums_j[turn.number])),
+        TURN_J_PER_TOKEN,
+        Column(heading="interval", text=half_width),
+        Column(heading="grade", text=lambda turn: "" if turn.figures.energy is None else turn.figures.energy.grade),
+    )
+
+
 def _turn_table(view: View, count: int, width: int) -> list[Line]:
     """The energy of the last turns, the newest at the end, with bars of J/token and their intervals."""
-    turns = [(turn.number, turn.figures, turn.figures.energy) for turn in view.history.turns(count)]
-    of_tokens = [None if energy is None else energy.j_per_token for _, _, energy in turns]
-    rows, sum_j = [], view.history.earlier_j(count)
-    for (number, figures, energy), per_token in zip(turns, of_tokens, strict=True):
-        sum_j += 0.0 if energy is None else energy.gross_j.value
-        rows.append((
-            str(number),
-            str(figures.generated_tokens),
-            figure_text(None if energy is None else energy.gross_j.value),
-            figure_text(sum_j),
-            figure_text(None if per_token is None else per_token.value),
-            "" if per_token is None else _half_width(per_token, view.level),
-            "" if energy is None else energy.grade,
-        ))  # fmt: skip
-    heading, *lines = table(TURN_HEADINGS, rows)
+    turns = view.history.turns(count)
+    gross_j = [0.0 if turn.figures.energy is None else turn.figures.energy.gross_j.value for turn in turns]
+    sums_j = list(accumulate(gross_j, initial=view.history.earlier_j(count)))[1:]
+    columns = _turn_columns({turn.number: sum_j for turn, sum_j in zip(turns, sums_j, strict=True)}, view.level)
+    heading, *lines = turn_table(columns, turns)
     room = width - width_of(heading) - len(BLOCK_GAP)
     if room < BAR_COLUMNS_MIN:
         return [heading, *lines]
-    end = view.history.scales.end_of("J/token", max((each.high for each in of_tokens if each is not None), default=0.0))
+    per_token = [turn.j_per_token for turn in turns]
+    end = view.history.scales.end_of("J/token", max((each.high for each in per_token if each is not None), default=0.0))
     bars = [
         "" if each is None else interval_bar(each.low, each.value, each.high, end, room, view.level)
-        for each in of_tokens
+        for each in per_token
     ]
     return [heading, *((*line, Span(BLOCK_GAP), Span(bar, "energy")) for line, bar in zip(lines, bars, strict=True))]

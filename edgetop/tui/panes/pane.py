@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from msgspec import Struct
 
@@ -13,8 +13,10 @@ from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import Price
 from edgetop.core.energy.scopes import SCOPE_LABELS
 from edgetop.core.figures import TurnFigures
+from edgetop.core.format import Column
+from edgetop.core.quantity import Interval
 from edgetop.core.records import DeviceInfo
-from edgetop.core.sources import Scope, Unavailable
+from edgetop.core.sources import Scope, Unavailable, of_source
 from edgetop.session.energy import SETTLED_US, energy_of
 from edgetop.session.limits import decode_traffic
 from edgetop.session.session import Session
@@ -31,7 +33,7 @@ from edgetop.session.snapshot import (
 from edgetop.session.summary import turn_result
 from edgetop.session.watch import APART_US, rate_history
 from edgetop.tui.charts import ChartSeries, nice_y_max
-from edgetop.tui.styled_text import Line, Role, Span, fit, for_level, line_of, width_of
+from edgetop.tui.styled_text import Line, Role, Span, figure_text, fit, for_level, line_of, table, width_of
 from edgetop.tui.themes import GlyphLevel
 from edgetop.tui.widgets import LinesWidget
 
@@ -70,6 +72,24 @@ class NumberedTurn(Struct, frozen=True):
 
     number: int
     figures: TurnFigures
+
+    @property
+    def j_per_token(self) -> Interval | None:
+        """Gross, where it is known."""
+        return None if self.figures.energy is None else self.figures.energy.j_per_token
+
+
+TURN_NUMBER: Final = Column[NumberedTurn](heading="turn", text=lambda turn: str(turn.number))
+TURN_TOKENS: Final = Column[NumberedTurn](heading="tokens", text=lambda turn: str(turn.figures.generated_tokens))
+TURN_J_PER_TOKEN: Final = Column[NumberedTurn](
+    heading="J/token", text=lambda turn: figure_text(None if turn.j_per_token is None else turn.j_per_token.value)
+)
+"""The columns that the tables of turns of several panes have."""
+
+
+def turn_table(columns: Sequence[Column[NumberedTurn]], turns: Sequence[NumberedTurn]) -> list[Line]:
+    """A row for each turn, the headings above."""
+    return table([column.heading for column in columns], [[column.text(turn) for column in columns] for turn in turns])
 
 
 class Scales:
@@ -279,7 +299,7 @@ class ChartHistory:
         power = None if self._now is None else self._now.power
         names = () if power is None or isinstance(power, Unavailable) else power.channels
         found = (self._session.find_channel(name) for name in names)
-        return any(each is not None and each[0].info.properties.get("simulated", False) for each in found)
+        return any(each is not None and of_source(each[0].info).simulated for each in found)
 
     def power_parts(self) -> list[str]:
         """Channels in watts that are disjoint parts of the headline, so that they may be stacked.

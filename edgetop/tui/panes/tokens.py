@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from edgetop.core.figures import TokenGaps, TurnFigures, WatchFigures
-from edgetop.core.format import format_duration, format_rate, format_seconds, format_significant
+from edgetop.core.format import (
+    NOT_AVAILABLE,
+    Column,
+    format_duration,
+    format_rate,
+    format_seconds,
+    format_significant,
+)
 from edgetop.core.records import StopReason
 from edgetop.session.limits import BOUNDS
 from edgetop.session.snapshot import TurnView, WatchView
 from edgetop.session.watch import counted
 from edgetop.tui.charts import Axis, history_chart
-from edgetop.tui.panes.pane import Pane, View
+from edgetop.tui.panes.pane import (
+    TURN_J_PER_TOKEN,
+    TURN_NUMBER,
+    TURN_TOKENS,
+    NumberedTurn,
+    Pane,
+    View,
+    turn_table,
+)
 from edgetop.tui.styled_text import (
     BLOCK_GAP,
     FIGURE_COLUMNS,
@@ -29,7 +45,6 @@ from edgetop.tui.styled_text import (
     paragraph,
     sentence,
     side_by_side,
-    table,
     wrapped_row,
 )
 
@@ -38,8 +53,6 @@ CHART_ROWS = 5
 
 SLOW, VERY_SLOW = 0.75, 0.5
 """Of the session's mean speed: below it the graph has the colours of a warning."""
-
-TURN_HEADINGS = ("turn", "prompt", "tokens", "prefill/s", "first", "decode/s", "J/token", "ended")
 
 TURNS_MIN = 4
 
@@ -53,6 +66,23 @@ STOP_LABELS: dict[StopReason | None, str] = {
     "engine_died": "engine died",
     "failed": "failed",
 }
+
+TURN_COLUMNS: Final[Sequence[Column[NumberedTurn]]] = (
+    TURN_NUMBER,
+    Column(
+        heading="prompt",
+        text=lambda turn: NOT_AVAILABLE if turn.figures.prompt_tokens is None else str(turn.figures.prompt_tokens),
+    ),
+    TURN_TOKENS,
+    Column(heading="prefill/s", text=lambda turn: figure_text(turn.figures.prefill_tokens_per_s)),
+    Column(heading="first", text=lambda turn: format_seconds(turn.figures.first_token_s)),
+    Column(heading="decode/s", text=lambda turn: figure_text(turn.figures.decode_tokens_per_s)),
+    TURN_J_PER_TOKEN,
+    Column(
+        heading="ended", text=lambda turn: STOP_LABELS.get(turn.figures.stop_reason, str(turn.figures.stop_reason))
+    ),
+)
+"""Of the last turns, the newest at the end."""
 
 NO_COUNT = "No server found that counts its tokens: see the list."
 
@@ -125,14 +155,15 @@ class TokensPane(Pane):
         figures = [*_limit(view, width), *_server(turn), *grid]
         rows = height - chart_rows
         if not is_wide:
-            turns = _turn_table(view, max(TURNS_MIN, rows - len(figures) - 2))
+            turns = turn_table(TURN_COLUMNS, view.history.turns(max(TURNS_MIN, rows - len(figures) - 2)))
             return [*_chart(view)(width, chart_rows), *figures, (), *turns][:height]
         half = (width - len(BLOCK_GAP)) // 2
         by_context = history_chart(
             view.history.speed_by_context, Axis("tok/s", _tone(view)), half, chart_rows, view.level
         )
         charts = side_by_side(_chart(view)(half, chart_rows), by_context, width)
-        return [*charts, *side_by_side(figures, _turn_table(view, rows - 1), width)][:height]
+        turns = turn_table(TURN_COLUMNS, view.history.turns(rows - 1))
+        return [*charts, *side_by_side(figures, turns, width)][:height]
 
 
 def _rate(name: str, rate: str) -> Line:
@@ -212,25 +243,6 @@ def _limit(view: View, width: int) -> list[Line]:
     columns = width if width < SIDE_BY_SIDE_COLUMNS else width // 2
     hint = wrapped_row("to fix it", sentence(limit.hint), columns) if limit.hint else []
     return [*wrapped_row("bottleneck", limit.sentence.removeprefix("Bottleneck: "), columns), *hint]
-
-
-def _turn_table(view: View, count: int) -> list[Line]:
-    """The last turns, the newest at the end."""
-    rows = []
-    for turn in view.history.turns(count):
-        figures = turn.figures
-        per_token = None if figures.energy is None else figures.energy.j_per_token
-        rows.append((
-            str(turn.number),
-            "n/a" if figures.prompt_tokens is None else str(figures.prompt_tokens),
-            str(figures.generated_tokens),
-            figure_text(figures.prefill_tokens_per_s),
-            format_seconds(figures.first_token_s),
-            figure_text(figures.decode_tokens_per_s),
-            figure_text(None if per_token is None else per_token.value),
-            STOP_LABELS.get(figures.stop_reason, str(figures.stop_reason)),
-        ))  # fmt: skip
-    return table(TURN_HEADINGS, rows)
 
 
 def _render_watch(view: View, watch: WatchView, width: int, height: int) -> list[Line]:

@@ -27,10 +27,10 @@ def span(start_s: float, first_s: float, end_s: float, evaluated: int = 100, gen
 def after_turns(meter: Meter, *turns: TurnSpan, until_s: float = 60.0, window_s: float = 0.0) -> ChannelEstimator:
     """A device of 4 W that prefills at 11 W and decodes at 9 W, metered by a mean over `window_s`."""
     estimator = ChannelEstimator(meter)
-    estimator.quiet_from(0)
+    estimator.idle_from(0)
     for turn in turns:
         estimator.busy_from(turn.submitted_us)
-        estimator.quiet_from(turn.last_us)
+        estimator.idle_from(turn.last_us)
 
     def energy_j(t_s: float) -> float:
         total = 4.0 * t_s
@@ -148,9 +148,9 @@ def test_without_a_quiet_span_there_is_gross_but_no_net() -> None:
 def test_the_idle_power_is_interpolated_between_the_baselines_around_and_their_drift_is_counted() -> None:
     turn = span(30, 31, 35)
     estimator = ChannelEstimator(point_meter(update_s=0.05))
-    estimator.quiet_from(0)
+    estimator.idle_from(0)
     estimator.busy_from(turn.submitted_us)
-    estimator.quiet_from(turn.last_us)
+    estimator.idle_from(turn.last_us)
     feed(estimator.curve, polled(65, 0.05, lambda t: 4.0 if t < 30 else 9.0 if t < 35 else 5.0))
     windows = turn_of(estimator, turn).turn
     assert windows.idle is not None
@@ -160,7 +160,7 @@ def test_the_idle_power_is_interpolated_between_the_baselines_around_and_their_d
 
 def test_a_slope_after_the_load_is_left_out_of_the_baseline() -> None:
     estimator = ChannelEstimator(point_meter(update_s=0.05))
-    estimator.quiet_from(0)
+    estimator.idle_from(0)
     feed(estimator.curve, polled(50, 0.05, lambda t: 4.0 + max(0.0, 2 - t / 4)))
     baseline = estimator.baseline.latest()
     assert baseline is not None
@@ -170,7 +170,7 @@ def test_a_slope_after_the_load_is_left_out_of_the_baseline() -> None:
 
 def test_a_baseline_of_long_ago_is_flagged_as_stale() -> None:
     estimator = ChannelEstimator(counter_meter(poll_s=1.0))
-    estimator.quiet_from(0)
+    estimator.idle_from(0)
     estimator.busy_from(30 * S)
     feed(estimator.curve, polled(900, 1.0, lambda t: 4 * t))
     turn = span(800, 850, 890)

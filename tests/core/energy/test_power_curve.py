@@ -124,7 +124,7 @@ def test_a_window_over_a_suspend_is_marked_and_others_are_not() -> None:
 
 def test_negative_codes_near_zero_count_and_lower_ones_are_rejected() -> None:
     """A real Thor rail at rest says -392 mW, which is one step; two steps and the offset are the limit."""
-    curve = PowerCurve(point_meter(lsb=0.392, offset_w=0.0))
+    curve = PowerCurve(point_meter(lsb_w=0.392, offset_w=0.0))
     feed(curve, polled(10, 0.05, lambda t: -0.392 if round(t * 20) % 2 else 0.392))
     assert energy(curve, 0, 10) == pytest.approx(0, abs=0.02)
     feed(curve, [(10.05, -0.9)])

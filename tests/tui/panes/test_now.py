@@ -149,7 +149,7 @@ async def test_without_power_one_line_stands_for_two_panes() -> None:
         assert text_of(app).count("n/a") < 5
         await pilot.press("f1")
         await until_shown(
-            pilot, "Virtual machine: power sensors stay with the host", "Use an outside meter: --power shelly:HOST"
+            pilot, "Virtual machine: power sensors stay with the host", "Use an external meter: --power shelly:HOST"
         )
 
 

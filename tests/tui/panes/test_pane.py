@@ -197,7 +197,7 @@ def test_without_power_the_pane_says_why_and_what_would_give_it() -> None:
     assert "n/a" in text.splitlines()[0]
     words = " ".join(text.replace("│", " ").split())
     assert "Virtual machine: power sensors stay with the host." in words
-    assert "Use an outside meter: --power shelly:HOST." in words
+    assert "Use an external meter: --power shelly:HOST." in words
     small = drawn("power", demo_view(power=False), height=4)
     assert "Virtual machine" in small
     assert "To fix it: edgetop doctor" in small

@@ -8,13 +8,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from edgetop.telemetry.registry import SHELL_SETUP
+from edgetop.telemetry.host import SHELL_SETUP
 
 _ROOTED = re.compile(r"(?<![\w.-])/(?=proc/|sys/|etc/os|run/|\.dockerenv)")
 
 
-def far_shell(root: Path, programs: Path | None = None, *, shell: str = "sh") -> Callable[[str], list[str]]:
-    """Runs a command of `FarFiles` on the tree below `root`; `programs` are found before those of this machine."""
+def remote_shell(root: Path, programs: Path | None = None, *, shell: str = "sh") -> Callable[[str], list[str]]:
+    """Runs a command of `RemoteFiles` on the tree below `root`; `programs` are found before those of this machine."""
     path = os.environ["PATH"] if programs is None else f"{programs}:{os.environ['PATH']}"
 
     def ask(command: str) -> list[str]:

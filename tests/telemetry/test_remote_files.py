@@ -11,13 +11,13 @@ import pytest
 
 from edgetop.core.sources import Unavailable
 from edgetop.inference.server.backend import server_programs
-from edgetop.telemetry import registry
-from edgetop.telemetry.host import GENCMD_ANSWERS, Host
+from edgetop.telemetry import host as host_module
+from edgetop.telemetry.host import GENCMD_ANSWERS, SHELL_SETUP, Host, RemoteFiles
 from edgetop.telemetry.model_processes import ModelProcess, ModelProcesses
-from edgetop.telemetry.registry import FarFiles, far_probes, take_inventory
+from edgetop.telemetry.registry import remote_probes, take_inventory
 from tests.support.fake_processes import MODEL_PATH, FakeProcesses
 from tests.support.fake_sysfs import JETSON, LAPTOP, ORIN_NANO, PI_5, Tree, below, flickering, plant
-from tests.support.far_shell import far_shell
+from tests.support.remote_shell import remote_shell
 from tests.support.requirements import need_program
 
 RAPL = below(
@@ -25,15 +25,15 @@ RAPL = below(
 )
 
 
-def copied(root: Path, folder: Path, **more: object) -> tuple[FarFiles, Host]:
-    files = FarFiles(folder)
-    files.take_inventory(far_shell(root, **more))  # type: ignore[arg-type]
+def copied(root: Path, folder: Path, **more: object) -> tuple[RemoteFiles, Host]:
+    files = RemoteFiles(folder)
+    files.take_inventory(remote_shell(root, **more))  # type: ignore[arg-type]
     return files, Host(sysroot=folder, system="linux", own_pid=0, uses_gpu=lambda: False)
 
 
 def values(host: Host) -> dict[str, float | Unavailable]:
     """A reading of everything that can be read."""
-    inventory = take_inventory(host, far_probes())
+    inventory = take_inventory(host, remote_probes())
     found: dict[str, float | Unavailable] = {}
     for source in inventory.sources:
         found |= dict(zip((channel.name for channel in source.info.channels), source.read(), strict=True))
@@ -44,9 +44,9 @@ def values(host: Host) -> dict[str, float | Unavailable]:
 @pytest.mark.parametrize("tree", [PI_5, JETSON | ORIN_NANO, LAPTOP], ids=["pi 5", "jetson", "laptop"])
 def test_the_readers_read_the_same_of_the_copy(tmp_path: Path, tree: Tree) -> None:
     (tmp_path / "copy").mkdir()
-    host = plant(tmp_path / "far", tree)
-    _, copy = copied(tmp_path / "far", tmp_path / "copy")
-    with flickering(tmp_path / "far"):
+    host = plant(tmp_path / "remote", tree)
+    _, copy = copied(tmp_path / "remote", tmp_path / "copy")
+    with flickering(tmp_path / "remote"):
         there = values(host)
     # What flickers there stands still in the copy, and is no measurement: power is the test below.
     wanted = {name: value for name, value in there.items() if not name.startswith("power.")}
@@ -57,23 +57,23 @@ def test_the_readers_read_the_same_of_the_copy(tmp_path: Path, tree: Tree) -> No
 
 def test_power_is_that_of_the_latest_refresh(tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
-    plant(tmp_path / "far", JETSON | ORIN_NANO)
-    files, copy = copied(tmp_path / "far", tmp_path / "copy")
-    inventory = take_inventory(copy, [(name, probe) for name, probe in far_probes() if name == "jetson"])
+    plant(tmp_path / "remote", JETSON | ORIN_NANO)
+    files, copy = copied(tmp_path / "remote", tmp_path / "copy")
+    inventory = take_inventory(copy, [(name, probe) for name, probe in remote_probes() if name == "jetson"])
     (source,) = inventory.sources
     assert source.read()[0] == pytest.approx(4.968 * 1.520)
-    plant(tmp_path / "far", {"/sys/class/hwmon/hwmon1/curr1_input": 990})
-    files.refresh(far_shell(tmp_path / "far"))
+    plant(tmp_path / "remote", {"/sys/class/hwmon/hwmon1/curr1_input": 990})
+    files.refresh(remote_shell(tmp_path / "remote"))
     assert source.read()[0] == pytest.approx(4.968 * 0.990)
-    (tmp_path / "far/sys/class/hwmon/hwmon1/curr1_input").unlink()
-    files.refresh(far_shell(tmp_path / "far"))
+    (tmp_path / "remote/sys/class/hwmon/hwmon1/curr1_input").unlink()
+    files.refresh(remote_shell(tmp_path / "remote"))
     assert isinstance(source.read()[0], Unavailable)
     inventory.close()
 
 
 def test_a_pi_5_is_asked_by_vcgencmd(tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
-    plant(tmp_path / "far", PI_5)
+    plant(tmp_path / "remote", PI_5)
     programs = tmp_path / "programs"
     programs.mkdir()
     pmic = " VDD_CORE_A current(7)=3.00000000A\\n     VDD_CORE_V volt(15)=0.90000000V\\n"
@@ -81,7 +81,7 @@ def test_a_pi_5_is_asked_by_vcgencmd(tmp_path: Path) -> None:
         f"#!/bin/sh\ncase $1 in get_throttled) echo throttled=0x50005;; pmic_read_adc) printf '{pmic}';; esac\n"
     )
     (programs / "vcgencmd").chmod(0o755)
-    _, copy = copied(tmp_path / "far", tmp_path / "copy", programs=programs)
+    _, copy = copied(tmp_path / "remote", tmp_path / "copy", programs=programs)
     found = values(copy)
     assert found["power.VDD_CORE"] == pytest.approx(2.7)
     assert (found["throttle.undervoltage"], found["throttle.slowed_down"]) == (1, 1)
@@ -89,20 +89,20 @@ def test_a_pi_5_is_asked_by_vcgencmd(tmp_path: Path) -> None:
 
 def test_without_vcgencmd_that_of_this_machine_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "copy").mkdir()
-    plant(tmp_path / "far", PI_5)
+    plant(tmp_path / "remote", PI_5)
     monkeypatch.setattr("shutil.which", lambda name: pytest.fail(f"{name} was looked for here"))
-    _, copy = copied(tmp_path / "far", tmp_path / "copy")
+    _, copy = copied(tmp_path / "remote", tmp_path / "copy")
     assert copy.path(GENCMD_ANSWERS).is_dir()
     assert "power.board" not in values(copy)
 
 
 def test_a_counter_of_the_processor_is_read(tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
-    plant(tmp_path / "far", LAPTOP | RAPL)
-    files, copy = copied(tmp_path / "far", tmp_path / "copy")
+    plant(tmp_path / "remote", LAPTOP | RAPL)
+    files, copy = copied(tmp_path / "remote", tmp_path / "copy")
     assert copy.path("/sys/class/powercap/intel-rapl:0/energy_uj").read_text() == "5000000"
-    plant(tmp_path / "far", {"/sys/class/powercap/intel-rapl:0/energy_uj": 6_000_001})
-    files.refresh(far_shell(tmp_path / "far"))
+    plant(tmp_path / "remote", {"/sys/class/powercap/intel-rapl:0/energy_uj": 6_000_001})
+    files.refresh(remote_shell(tmp_path / "remote"))
     assert copy.path("/sys/class/powercap/intel-rapl:0/energy_uj").read_text() == "6000001"
 
 
@@ -117,12 +117,12 @@ def test_model_processes_are_found(tmp_path: Path, shell: str) -> None:
     (tmp_path / "applets").mkdir()
     if shell.startswith("busybox"):
         subprocess.run(["busybox", "--install", "-s", tmp_path / "applets"], check=True)
-    far = FakeProcesses(tmp_path / "far")
+    far = FakeProcesses(tmp_path / "remote")
     far.process(40, "/usr/bin/llama-server", "-m", MODEL_PATH, "--port", "8080", mapped=MODEL_PATH, ports=(8080,))
     far.process(50, "/usr/bin/firefox", resident_bytes=2**29)
     far.process(60, "/usr/bin/llama-server", "-m", "/a.gguf", "--port", "9000", resident_bytes=2**20, ports=(9000,))
-    ask = far_shell(tmp_path / "far", tmp_path / "applets", shell=shell)
-    files = FarFiles(tmp_path / "copy")
+    ask = remote_shell(tmp_path / "remote", tmp_path / "applets", shell=shell)
+    files = RemoteFiles(tmp_path / "copy")
     files.scan(ask, ())
     copy = Host(sysroot=tmp_path / "copy", system="linux", own_pid=0)
     found = found_by(copy)
@@ -136,18 +136,18 @@ def test_model_processes_are_found(tmp_path: Path, shell: str) -> None:
 
 def test_pages_of_another_size_are_counted_in_ours(tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
-    far = FakeProcesses(tmp_path / "far")
+    far = FakeProcesses(tmp_path / "remote")
     far.process(40, "/usr/bin/llama-server", "-m", MODEL_PATH, "--port", "8080", mapped=MODEL_PATH, ports=(8080,))
-    told = far_shell(tmp_path / "far")
+    told = remote_shell(tmp_path / "remote")
     page = 4 * os.sysconf("SC_PAGE_SIZE")
 
     def ask(command: str) -> list[str]:
         return [str(page)] if "getconf" in command else told(command)
 
-    files = FarFiles(tmp_path / "copy")
+    files = RemoteFiles(tmp_path / "copy")
     files.take_inventory(ask)
     files.scan(ask, ())
-    there = (tmp_path / "far/proc/40/stat").read_text().split()
+    there = (tmp_path / "remote/proc/40/stat").read_text().split()
     here = (tmp_path / "copy/proc/40/stat").read_text().split()
     assert int(here[-2]) == 4 * int(there[-2])
 
@@ -187,7 +187,7 @@ def test_what_a_hostile_machine_says_stays_below_the_folder(tmp_path: Path) -> N
             ]
         return ["/" * 300, "-1", "0", "vcgencmd"]
 
-    files = FarFiles(root)
+    files = RemoteFiles(root)
     files.take_inventory(ask)
     files.refresh(ask, (7,))
     files.scan(ask, (7,))
@@ -200,8 +200,8 @@ def test_what_a_hostile_machine_says_stays_below_the_folder(tmp_path: Path) -> N
 
 
 def test_what_a_machine_says_without_end_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "COPY_BYTES", 5000)
-    monkeypatch.setattr(registry, "SOCKETS_MOST", 3)
+    monkeypatch.setattr(host_module, "COPIED_BYTES", 5000)
+    monkeypatch.setattr(host_module, "SOCKETS_MOST", 3)
     monkeypatch.setattr("os.sysconf", lambda _name: 4096)
     zones = [f"/sys/class/thermal/thermal_zone{number}/type" for number in range(9)]
 
@@ -218,7 +218,7 @@ def test_what_a_machine_says_without_end_is_cut(tmp_path: Path, monkeypatch: pyt
             return ["fd 7", *(f"{number} socket:[{number}]" for number in (3, 3, 4, 5, 6)), "9 socket:[x]"]
         return []
 
-    files = FarFiles(tmp_path)
+    files = RemoteFiles(tmp_path)
     files.take_inventory(ask)
     files.scan(ask, (7,))
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= 5000
@@ -227,5 +227,5 @@ def test_what_a_machine_says_without_end_is_cut(tmp_path: Path, monkeypatch: pyt
 
 def test_every_name_of_the_script_is_one_of_a_posix_shell() -> None:
     program = need_program("dash", "dash")
-    checked = subprocess.run([program, "-n"], input=registry.SHELL_SETUP, text=True, capture_output=True, check=False)
+    checked = subprocess.run([program, "-n"], input=SHELL_SETUP, text=True, capture_output=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
