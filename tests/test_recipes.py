@@ -100,23 +100,54 @@ drawn = ["".join(span.text for span in line) for line in PANES["thermal"].boxed(
 assert "61 °C" in drawn[0] and "frequency" in drawn[-2]
 """,
     "add-a-server-kind": """
-from edgetop.inference.server import KINDS
-assert "lemonade" in KINDS
+import json, threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from edgetop.inference.server.address import Address
+from edgetop.inference.server.backend import detect, server_programs
+from edgetop.inference.server.connection import ServerClient
+class Lemonade(BaseHTTPRequestHandler):
+    def do_GET(self):
+        answer = {"version": "8.1", "model_loaded": "tiny", "all_models_loaded": []}
+        body = json.dumps(answer if self.path == "/api/v1/health" else {}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+server = HTTPServer(("127.0.0.1", 0), Lemonade)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+client = ServerClient(Address("http", "127.0.0.1", server.server_address[1]), idle_s=5.0, stopped=lambda: False)
+found = detect(client)
+usage = found.read_usage(client)
+assert (found.name, usage.version, usage.models) == ("Lemonade", "8.1", ("tiny",))
+assert "lemonade" in {program.name for program in server_programs()}
 """,
     "add-a-figure": """
-import contextlib, io, json
+import contextlib, csv, io, json
+from pathlib import Path
 from edgetop.cli import main
-out = io.StringIO()
-with contextlib.redirect_stdout(out):
-    assert main(["sessions", "show", "sessions/smollm2-135m-q4_1.json", "--json"]) == 0
-assert "decode_ms_per_token" in out.getvalue()
+FILE, OTHER = "sessions/smollm2-135m-q4_1.json", "sessions/smollm2-135m-f16.json"
+def printed(*arguments):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main(list(arguments)) == 0
+    return out.getvalue()
+assert "decode_ms_per_token" in json.loads(printed("sessions", "show", FILE, "--json"))["summary"]
+assert "per token" in printed("sessions", "show", FILE).lower()
+printed("sessions", "export", FILE, "-o", "tables")
+assert "decode_ms_per_token" in next(csv.reader(Path("tables/turns.csv").read_text().splitlines()))
+assert "decode_ms_per_token" in printed("compare", FILE, OTHER, "--json")
+printed("compare", FILE, OTHER, "--fail-if", "decode_ms_per_token>1e9")
 """,
     "add-an-option": """
-import contextlib, io
+import contextlib, io, os
 from edgetop.cli import main
-out = io.StringIO()
-with contextlib.redirect_stdout(out):
-    assert main(["config", "--json"]) == 0
-assert "bell" in out.getvalue()
+def printed(*arguments):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        main(list(arguments))
+    return out.getvalue()
+assert "bell" in printed("config", "--json")
+assert "--bell" in printed("chat", "--help")
+assert "--bell" in printed("completion", "bash")
 """,
 }

@@ -175,7 +175,9 @@ COLUMNS: tuple[PaperColumn, ...] = (
     PaperColumn("load_j", "load J", _figure(LOAD_J), of_power=True),
     PaperColumn("prefill_tokens_per_s", "prefill tok/s", lambda row: _rate(row.prefill)),
     PaperColumn("decode_tokens_per_s", "decode tok/s", lambda row: _rate(row.decode)),
-    PaperColumn("first_token_s", "first token s", lambda row: None if row.first_token is None else Value(row.first_token)),
+    PaperColumn(
+        "first_token_s", "first token s", lambda row: None if row.first_token is None else Value(row.first_token)
+    ),
     PaperColumn("reading", "reading", _pace(None)),
     PaperColumn("speaking", "speaking", _pace(SPOKEN_WORDS_PER_MINUTE)),
     PaperColumn("j_per_token", "J/token", _joules, of_power=True),

@@ -219,7 +219,8 @@ def of_source(info: SourceInfo) -> SourceProperties:
 
 
 def to_properties(
-    channels: Mapping[str, PowerProperties], source: SourceProperties = SourceProperties()
+    channels: Mapping[str, PowerProperties],
+    source: SourceProperties = SourceProperties(),  # noqa: B008 - frozen
 ) -> dict[str, Property]:
     """What is known of each channel, by its name, and of their source, as session files keep it."""
     properties: dict[str, Property] = {}
@@ -236,9 +237,7 @@ def to_properties(
     return properties
 
 
-def with_properties(
-    info: SourceInfo, channels: Mapping[str, PowerProperties], source: SourceProperties
-) -> SourceInfo:
+def with_properties(info: SourceInfo, channels: Mapping[str, PowerProperties], source: SourceProperties) -> SourceInfo:
     """The source with these properties; those of an extension, which edgetop does not know, stay."""
     ours = {field.name for kind in (PowerProperties, SourceProperties) for field in _fields(kind)}
     others = {key: value for key, value in info.properties.items() if key.partition(".")[0] not in ours}

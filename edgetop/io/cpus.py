@@ -1,4 +1,4 @@
-"""Cores that affinity, cluster and control group allow, and how often the group's quota stopped us.
+"""Cores that affinity, cluster and control group allow, how often the group's quota stopped us, and a load on them.
 
 A cluster of slow cores makes the fast ones wait at every barrier: on 4 Cortex-A76 and 4 Cortex-A55 eight threads are
 half as fast as four (llama.cpp issue 7176). A second thread on the same core shares its arithmetic units and gains
@@ -10,9 +10,18 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
+
+from edgetop.core.clock import US_PER_S, monotonic_us
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 FAST_SHARE = 0.7
 """Of the fastest core's capacity. Between a P and an E core, or a big and a LITTLE one, lies more; among the cores of
@@ -148,3 +157,24 @@ def _text(path: Path) -> str:
         return path.read_text("ascii", "replace")
     except OSError:
         return ""
+
+
+def start_load(spans_us: Sequence[tuple[int, int]]) -> list[Popen[bytes]]:
+    """A process for each core that we may use, which keeps it busy in these spans of the monotonic clock, and ends."""
+    import subprocess  # noqa: PLC0415 - few sessions begin with a load
+
+    command = [sys.executable, "-m", "edgetop.io.cpus", *(f"{on_us}-{off_us}" for on_us, off_us in spans_us)]
+    nothing = subprocess.DEVNULL
+    return [subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing) for _ in _own_affinity()]
+
+
+def _keep_busy(spans: Sequence[str]) -> None:
+    for span in spans:
+        on_us, off_us = map(int, span.split("-"))
+        time.sleep(max(0, on_us - monotonic_us()) / US_PER_S)
+        while monotonic_us() < off_us:
+            pass
+
+
+if __name__ == "__main__":
+    _keep_busy(sys.argv[1:])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Container, Sequence
@@ -36,6 +35,7 @@ from edgetop.inference.client import EngineProcess
 from edgetop.inference.model_stores import ollama_model, store_settings, weights_of
 from edgetop.inference.protocol import Hello, LoadFailed, Report
 from edgetop.inference.server.address import ServerChoice
+from edgetop.io.cpus import start_load
 from edgetop.io.http import is_loopback
 from edgetop.io.log import log_exception
 from edgetop.io.model_file import compute_digest, in_time, known_digest
@@ -91,11 +91,9 @@ class SyncPulse:
 
     def __init__(self) -> None:
         self._begin_us = monotonic_us() + AHEAD_US
-        command = [sys.executable, "-m", "edgetop.live.chat_session", str(self._begin_us)]
-        self._processes = [
-            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            for _ in range(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        ]
+        self._processes = start_load([
+            (self._begin_us + on_us, self._begin_us + off_us) for on_us, off_us in spans_us()
+        ])  # fmt: skip
 
     @property
     def event(self) -> Event:
@@ -118,18 +116,6 @@ class SyncPulse:
         for process in self._processes:
             process.kill()
             process.wait()
-
-
-def main(begin_us: int) -> None:
-    """Compute when the load is to be on."""
-    for on_us, off_us in spans_us():
-        time.sleep(max(0, begin_us + on_us - monotonic_us()) / US_PER_S)
-        while monotonic_us() < begin_us + off_us:
-            pass
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
 
 
 class Recovery:

@@ -49,6 +49,10 @@ def _seconds(t_us: int | None) -> float | None:
     return None if t_us is None else t_us / US_PER_S
 
 
+def _stamp_s(name: str) -> _TurnCell:
+    return lambda each: _seconds(getattr(each.turn.stamps, name))
+
+
 def _of_load(pick: Callable[[LoadEntry], Cell]) -> _TurnCell:
     return lambda each: None if each.load is None else pick(each.load)
 
@@ -85,7 +89,7 @@ _TURN_COLUMNS: Final[Sequence[Column[_TurnIn]]] = (
     Column("temperature", lambda each: each.turn.sampling.temperature, kind="number"),
     Column("seed", lambda each: None if each.turn.end is None else each.turn.end.seed, kind="count"),
     *(
-        Column(name, lambda each, stamp=stamp: _seconds(getattr(each.turn.stamps, stamp)), kind="number")
+        Column(name, _stamp_s(stamp), kind="number")
         for name, stamp in (
             ("submitted_s", "submitted_us"),
             ("prefill_began_s", "prefill_us"),

@@ -21,7 +21,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.errors import EdgetopError
-from edgetop.core.sources import Channel, PowerProperties, SourceInfo, Unavailable, of_channel, of_source, with_properties
+from edgetop.core.sources import (
+    Channel,
+    PowerProperties,
+    SourceInfo,
+    Unavailable,
+    of_channel,
+    of_source,
+    with_properties,
+)
 from edgetop.io.json import load_kept, save_kept
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.source import Source, Stamped, StampedSource, Values

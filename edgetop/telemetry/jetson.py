@@ -259,9 +259,7 @@ TOTAL = "power.total"
 
 _PERIOD_S = 0.04
 
-_NO_SENSOR = Unavailable(
-    "no current sensor is offered by this Jetson (the Nano 2GB has none)", EXTERNAL_METER
-)
+_NO_SENSOR = Unavailable("no current sensor is offered by this Jetson (the Nano 2GB has none)", EXTERNAL_METER)
 
 
 def probe(host: Host) -> Iterator[Source | UnavailableSource]:

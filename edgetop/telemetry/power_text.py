@@ -275,9 +275,7 @@ def describe(
 def describe_host(header: Header, *, host: str, path: str, period_s: float) -> SourceInfo:
     """The source that a host's header describes, by the name it has here, and handed over every `period_s`."""
     channel = f"{header.kind}.{host}"
-    told = SourceProperties(
-        host=host, poll_s=header.update_s, told_source=header.source, told_channels=header.channels
-    )
+    told = SourceProperties(host=host, poll_s=header.update_s, told_source=header.source, told_channels=header.channels)
     return SourceInfo(
         name=f"power.host.{host}",
         driver="stream of a host",

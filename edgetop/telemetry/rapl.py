@@ -332,5 +332,7 @@ def _no_zones(host: Host) -> Unavailable:
 
 def _frozen(host: Host) -> Unavailable:
     if is_virtual_machine(host):
-        return Unavailable("virtual machine: its energy counters stand still", f"measure on the host, or {EXTERNAL_METER}")
+        return Unavailable(
+            "virtual machine: its energy counters stand still", f"measure on the host, or {EXTERNAL_METER}"
+        )
     return Unavailable("the energy counters stand still", f"restart the machine, or {EXTERNAL_METER}")

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from edgetop.io.cpus import QuotaUse, cpu_quota, decode_threads, fast_mask, quota_use
+from edgetop.core.clock import monotonic_us
+from edgetop.io.cpus import QuotaUse, cpu_quota, decode_threads, fast_mask, quota_use, start_load
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -126,3 +130,18 @@ def test_how_often_the_quota_stopped_us_is_that_of_the_tightest_group(tmp_path: 
     assert cpu_quota(root) == 1.5
     assert quota_use(root) == QuotaUse(periods=100, throttled=40)
     assert quota_use(tmp_path / "nowhere") is None
+
+
+def test_a_load_is_on_every_core_that_we_may_use_until_its_last_span_has_ended() -> None:
+    end_us = monotonic_us() + 300_000
+    processes = start_load([(end_us - 100_000, end_us - 50_000), (end_us - 20_000, end_us)])
+    assert len(processes) == len(os.sched_getaffinity(0))
+    assert [process.wait() for process in processes] == [0] * len(processes)
+    assert monotonic_us() >= end_us
+
+
+def test_a_load_waits_for_no_import_of_a_session() -> None:
+    """On a small board it takes longer than the second until the load is to begin."""
+    code = "import sys, edgetop.io.cpus; print(*(name for name in sys.modules if name.startswith('edgetop.')))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not [name for name in loaded if not name.startswith(("edgetop.core", "edgetop.io"))]

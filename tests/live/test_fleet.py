@@ -21,11 +21,11 @@ from edgetop.io.ssh import TOO_MUCH, Shell, SshError, configured_hosts
 from edgetop.live.fleet import (
     CHANNELS,
     HEADINGS,
-    RemoteHost,
     FileReader,
     FleetSession,
     HostReading,
     HostRow,
+    RemoteHost,
     channel_values,
     fleet_notes,
     host_cells,
@@ -44,9 +44,9 @@ from edgetop.telemetry.host import RemoteFiles
 from tests.support.eventually import eventually
 from tests.support.fake_processes import MODEL_PATH, FakeProcesses
 from tests.support.fake_sysfs import LAPTOP, Tree, below, plant
-from tests.support.remote_shell import remote_shell
 from tests.support.loopback_server import document, loopback_server
 from tests.support.recorded_sessions import STARTED, S
+from tests.support.remote_shell import remote_shell
 from tests.support.server_usage import llama_metrics, llama_slots, serve_usage
 
 

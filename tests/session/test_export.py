@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from edgetop.core.format import Column
 from edgetop.core.records import Record
 from edgetop.session.export import (
     NoParquetError,
     Table,
-    TableColumn,
     csv_cell,
     csv_pieces,
     require_parquet,
@@ -131,7 +131,7 @@ def test_no_text_is_a_formula_or_acts_on_a_terminal(text: str) -> None:
     assert isinstance(cell, str)
     assert not cell.lstrip().startswith(("=", "+", "-", "@", "＝"))
     assert not set(acts_on_a_terminal(cell)) - {"\n", "\t"}
-    table = Table("x", (TableColumn("said", "text", ""), TableColumn("n", "count", "")), [(text, 1)])
+    table = Table("x", (Column[object]("said"), Column[object]("n", kind="count")), [(text, 1)])
     (row,) = read(table)
     assert row == {"said": cell, "n": "1"}
 

@@ -81,12 +81,12 @@ from tests.support import attached_logs, mutated_streams, server_replies
 from tests.support.benchmark_outputs import OLLAMA, PP, TG
 from tests.support.fake_processes import MODEL_PATH, FakeProcesses
 from tests.support.fake_sysfs import JETSON, LAPTOP, ORIN_NANO, plant
-from tests.support.remote_shell import remote_shell
 from tests.support.hostile_text import acts_on_a_terminal
 from tests.support.loopback_server import LoopbackServer, head, loopback_server
 from tests.support.mutated_gguf import good_headers, mutated
 from tests.support.recorded_power import SENSORS, record, record_watch
 from tests.support.recorded_sessions import HEAD, LOADED, STARTED, fold, journal_lines, turn
+from tests.support.remote_shell import remote_shell
 from tests.support.shipped_sessions import FOLDER
 
 CORPUS = Path(__file__).resolve().parent / "corpus"

@@ -4,7 +4,7 @@
 * extended, for lagging sensors: the curve is followed from a lead before `a` to a tail L = W + 2U + τ after `b`, and
   the idle energy of lead and tail is taken off again. A filter of gain one keeps the integral, so the bias at the
   edges vanishes. The lead is needed because readings are held backwards: without it, what a slow sensor saw of the
-  beginning lies before `a`. The method needs an idle baseline, and an idle device before and after. What the device still
+  beginning lies before `a`. The method needs an idle baseline, and an idle device before and after. What that still
   draws above idle after the work (fans, clocks that fall slowly) then belongs to the window.
 
 A window can be extended on one side only. That makes the two phases of an extended turn add up to it: the prefill is
@@ -169,7 +169,7 @@ def _too_late(late: float, *, is_stamped: bool) -> Unavailable:
 
 
 def choose_extension(curve: Curve, tracker: BaselineTracker, start_us: int, end_us: int) -> Extension:
-    """Extended on both sides when the sensor lags for more than a fifth of the window and the device is idle all around."""
+    """Extended on both sides when the sensor lags for over a fifth of the window and the device is idle all around."""
     tail_us, lead_us = curve.tail_s * 1e6, curve.lead_s * 1e6
     if tail_us <= EXTEND_FROM * (end_us - start_us):
         return STRICT

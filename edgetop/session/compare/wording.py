@@ -119,9 +119,9 @@ NAMED_MOST = 6
 
 
 def conclusion(comparison: Comparison, name: Callable[[int], str] = label_of) -> str:
-    """What is faster, what takes less energy, and what does not differ significantly, in a sentence; empty for a single result.
+    """What is faster, what takes less energy, and what does not differ significantly, in a sentence.
 
-    `name` calls a row by something.
+    Empty for a single result. `name` calls a row by something.
     """
     others = [index for index in range(len(comparison.rows)) if index != comparison.base]
     if not others:

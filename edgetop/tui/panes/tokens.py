@@ -78,9 +78,7 @@ TURN_COLUMNS: Final[Sequence[Column[NumberedTurn]]] = (
     Column(heading="first", text=lambda turn: format_seconds(turn.figures.first_token_s)),
     Column(heading="decode/s", text=lambda turn: figure_text(turn.figures.decode_tokens_per_s)),
     TURN_J_PER_TOKEN,
-    Column(
-        heading="ended", text=lambda turn: STOP_LABELS.get(turn.figures.stop_reason, str(turn.figures.stop_reason))
-    ),
+    Column(heading="ended", text=lambda turn: STOP_LABELS.get(turn.figures.stop_reason, str(turn.figures.stop_reason))),
 )
 """Of the last turns, the newest at the end."""
 
