@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from inspect import signature
 from math import inf
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from edgetop.bench import output, plan, run_log
 from edgetop.core import records
 from edgetop.fit import assessment
-from edgetop.inference import chat_template, template_process
+from edgetop.inference import chat_template, model_stores, reply, template_process
 from edgetop.inference.llama import engine
 from edgetop.inference.server import address, backend, connection
 from edgetop.io import files, http, hub, model_file, relay, ssh
@@ -23,6 +24,7 @@ TEXT = (Path(__file__).resolve().parents[1] / "SECURITY.md").read_text("utf-8")
 MIB, GIB, KIB = 2**20, 2**30, 2**10
 HOUR_US = 3600 * 1_000_000
 HEADER = power_text._NUMBERS
+SCAN = signature(model_stores.ScanLimits).parameters
 
 LIMITS: dict[str, list[str]] = {
     "a reply": [
@@ -30,6 +32,9 @@ LIMITS: dict[str, list[str]] = {
     ],
     "a reply that says nothing": [
         f"{backend.NONSENSE_BYTES_MAX // MIB} MiB, {backend.NONSENSE_US // HOUR_US} hours",
+    ],
+    "a reply's marks of reasoning, tokens that wait for those that follow": [
+        f"{reply.MARKS_MOST}; {reply.WAITING_MOST}",
     ],
     "a document of a server": [f"{connection.DOCUMENT_BYTES_MAX // MIB} MiB", f"{connection.DOCUMENT_S:g} s more"],
     "the head of an answer, trailers, `100 Continue`": ["`--server-timeout`"],
@@ -79,6 +84,12 @@ LIMITS: dict[str, list[str]] = {
     ],
     "a download": [
         f"{hub.SLOW_BYTES // KIB} KiB a minute", "five tries", f"silence {hub.DOWNLOAD_TIMEOUTS.idle_s:g} s",
+        f"{hub.ROOM_KEPT_BYTES // GIB} GiB stays free",
+    ],
+    "names in a repository": [f"{hub.NAME_BYTES_MAX} bytes a part, {hub.PATH_BYTES_MAX} in all"],
+    "models of other programs' stores": [
+        f"{SCAN['entries'].default} entries and {SCAN['seconds'].default:g} s a place",
+        f"names of {model_stores.NAME_MAX} characters, {model_stores.STOP_TEXTS_MAX} stop texts",
     ],
     "an assessment of a model": [f"{model_file.ASSESSMENT_S:g} s"],
     "a model that cannot run even when paged": [f"a minute a token at {assessment.PAGED_BYTES_MAX / 60e9:g} GB/s"],

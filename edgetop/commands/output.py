@@ -20,7 +20,7 @@ from edgetop.core.energy.duty import Price, battery_hours, cost_of
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.format import NOT_AVAILABLE, Column, format_duration, format_significant
 from edgetop.core.quantity import Interval, with_interval
-from edgetop.core.text import csv_lines, literal, markdown_table, one_line, one_lines
+from edgetop.core.text import MARKS_MAX, csv_lines, literal, markdown_table, one_line, one_lines
 from edgetop.io import json
 from edgetop.io.files import write_atomically
 from edgetop.io.terminal import terminal_kind, terminal_size
@@ -139,10 +139,20 @@ def print_saved(path: Path | None, why_not: str, *, quiet: bool = False) -> int:
     return 1 if why_not else 0
 
 
-def write_reply(text: str) -> None:
-    """Write a piece of a reply to stdout at once, harmless to a terminal."""
-    sys.stdout.write(literal(text))
-    sys.stdout.flush()
+class ReplyWriter:
+    """Writes the pieces of a reply to stdout as they come, harmless to a terminal however they are cut."""
+
+    def __init__(self) -> None:
+        self._last = ""
+        """The end of what was written: more marks may come for its last character."""
+
+    def __call__(self, text: str) -> None:
+        """Write a piece at once."""
+        shown = literal(self._last + text)
+        shown = shown[len(self._last) :] if shown.startswith(self._last) else literal(text)
+        self._last = (self._last + shown)[-MARKS_MAX - 1 :]
+        sys.stdout.write(shown)
+        sys.stdout.flush()
 
 
 def write_data(text: str) -> None:

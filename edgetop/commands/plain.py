@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from edgetop.commands.inputs import alerts_of, exporters_of, live_options, open_store
-from edgetop.commands.output import handle_signals, print_saved, write_reply
+from edgetop.commands.output import ReplyWriter, handle_signals, print_saved
 from edgetop.core.energy.tokens import grade_text
 from edgetop.core.errors import EdgetopError
 from edgetop.core.format import NOT_AVAILABLE, format_rate, format_seconds
@@ -227,6 +227,7 @@ class PlainChat(Chat):
         """The next prompt replaces the last one."""
         self._is_reasoning = False
         self._ends_with_newline = True
+        self._write_piece = ReplyWriter()
         self._figures_due: TurnFinished | None = None
         self._energy_missing = ""
         """Why energy was missing the last time."""
@@ -397,7 +398,7 @@ class PlainChat(Chat):
         if not text:
             return
         try:
-            write_reply(text)
+            self._write_piece(text)
         except BrokenPipeError:
             self._ended = True
             self.live.conversation.stop()

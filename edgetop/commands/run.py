@@ -30,6 +30,7 @@ from edgetop.commands.inputs import (
 )
 from edgetop.commands.output import (
     ExitCode,
+    ReplyWriter,
     battery_text,
     clear_progress,
     cost_text,
@@ -41,7 +42,6 @@ from edgetop.commands.output import (
     print_status,
     show_progress,
     write_json,
-    write_reply,
 )
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.format import format_rate, format_seconds
@@ -290,7 +290,7 @@ def answer(prompts: Sequence[str], settings: Settings, *, as_json: bool = False,
         model = local_model(settings[options.MODEL], settings, with_store_settings=True)
     else:
         model = named_model(settings)
-    write = _ignore if as_json else write_reply
+    write = _ignore if as_json else ReplyWriter()
     alerts = alerts_of(settings, "chat")
     outcome = run_prompts(
         model, prompts, settings, write, live=live_options(settings, alerts, exporters_of(settings)), idle_s=idle_s

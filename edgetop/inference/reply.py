@@ -78,6 +78,13 @@ _FIRST_CHARACTERS = frozenset(mark.text[0] for mark in _LATER)
 SPACE_BEFORE_REASONING = 256
 """Characters of white space; a reply that begins with more does not begin with reasoning."""
 
+WAITING_MOST = 1024
+"""Tokens that wait for those that follow. All of them are looked at for each that comes, and those without text, of
+which a server may count as many as it likes, make no mark and no stop string whole."""
+
+MARKS_MOST = 64
+"""Marks of one reply; behind so many they are text. A reply has some ten."""
+
 
 class ReplyText:
     """The text of one reply, token by token."""
@@ -104,6 +111,7 @@ class ReplyText:
         """A character has begun and waits for its remaining bytes."""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._pending: list[_Pending] = []
+        self._marks_left = MARKS_MOST
         self.reasoned_before = False
         """A mark that ends a reasoning came without the one that begins it: what was given on before was reasoning."""
         self.stopped = False
@@ -127,7 +135,8 @@ class ReplyText:
             self.stopped = True
             self._cut(min(matches)[0], len(text))
         self._remove_marks()
-        if self.stopped:
+        if self.stopped or len(self._pending) > WAITING_MOST:
+            self._at_beginning = False
             return self._release(None)
         return self._release(self._open_end())
 
@@ -164,7 +173,8 @@ class ReplyText:
 
     def _remove_marks(self) -> None:
         self._drop_space()
-        while (found := self._next_mark()) is not None:
+        while self._marks_left and (found := self._next_mark()) is not None:
+            self._marks_left -= 1
             at, mark = found
             end = at + len(mark.text)
             if self._at_beginning:
@@ -202,39 +212,34 @@ class ReplyText:
         text = self._text
         if not text:
             return None
-        found = [(at, -len(mark.text), mark) for mark in self._marks() for at in self._places_of(mark, text)]
+        ends = accumulate(len(token.text) for token in self._pending)
+        controls = {
+            end - len(token.text)
+            for token, end in zip(self._pending, ends, strict=True)
+            if token.control and token.text
+        }
+        found = [
+            (at, -len(mark.text), mark)
+            for mark in self._marks()
+            if (at := self._place_of(mark, text, controls)) is not None
+        ]
         if not found:
             return None
         at, _, mark = min(found, key=lambda each: each[:2])
         return at, mark
 
-    def _places_of(self, mark: _Mark, text: str) -> Iterator[int]:
-        """Where a mark stands and counts; at most one place."""
+    def _place_of(self, mark: _Mark, text: str, controls: set[int]) -> int | None:
+        """Where a mark stands and counts for the first time, given where control tokens begin."""
+        if mark.when == "at the beginning":
+            at = len(text) - len(text.lstrip())
+            return at if text.startswith(mark.text, at) else None
         at = text.find(mark.text)
         while at >= 0:
-            match mark.when:
-                case "always":
-                    counts = True
-                case "at the beginning":
-                    counts = not text[:at].strip()
-                case "control":
-                    counts = self._is_control(at)
-                case "line":
-                    begins = self._line_begins if at == 0 else text[at - 1] == "\n"
-                    counts = begins or self._is_control(at)
-            if counts:
-                yield at
-                return
+            begins = self._line_begins if at == 0 else text[at - 1] == "\n"
+            if mark.when == "always" or at in controls or (mark.when == "line" and begins):
+                return at
             at = text.find(mark.text, at + 1)
-
-    def _is_control(self, at: int) -> bool:
-        """Whether the token that begins at this character of the pending text is a control token."""
-        begin = 0
-        for token in self._pending:
-            if begin == at and token.text:
-                return token.control
-            begin += len(token.text)
-        return False
+        return None
 
     def _drop_space(self) -> None:
         """White space that follows a mark belongs to the mark."""

@@ -73,13 +73,15 @@ def _compiled(template: str) -> jinja2.Template:
 def render(template: str, variables: dict[str, Any]) -> Answer:
     """Render, or give the reason why not; never raises."""
     try:
-        return Rendered(_compiled(template).render(variables))
+        text = _compiled(template).render(variables)
+        text.encode()  # half a character cannot be sent
+        return Rendered(text)
     except MemoryError:
         return NotRendered("it takes too much memory")
     except RecursionError:
         return NotRendered("it calls itself too often")
     except Exception as error:  # noqa: BLE001 - a template is a stranger's program: it can raise anything
-        lines = str(error).strip().splitlines()
+        lines = str(error).encode("utf-8", "replace").decode().strip().splitlines()
         reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
         return NotRendered(reason[:_REASON_CHARACTERS])
 

@@ -42,6 +42,12 @@ PAUSE_S = 1.0
 PARTS_MAX = 1000
 """Files of a split model, whose headers are asked for one by one; the largest models have some hundred."""
 
+ROOM_KEPT_BYTES = 2**30
+"""What a download leaves free of which the hub does not say how long it is."""
+
+NAME_BYTES_MAX, PATH_BYTES_MAX = 255, 1024
+"""Of a part of a file's name, and of all of it; file systems take no more than the first."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
@@ -247,7 +253,9 @@ class _Download:
         pause_s: float,
     ) -> None:
         name = Path(file.rfilename)
-        if name.is_absolute() or ".." in name.parts:
+        sizes = [len(part.encode()) for part in name.parts]
+        is_long = max(sizes, default=0) > NAME_BYTES_MAX or sum(sizes) > PATH_BYTES_MAX
+        if name.is_absolute() or ".." in name.parts or "\0" in file.rfilename or is_long:
             raise ModelError(f"{repo} names a file {one_line(file.rfilename)}", "choose another repository")
         self._url = hub.url(repo, file.rfilename, commit)
         self._credential = hub.credential
@@ -257,7 +265,8 @@ class _Download:
         self._sha256 = sha256 if _SHA256.fullmatch(sha256) else ""
         self._link = folder / "snapshots" / commit / name
         self._blobs = folder / "blobs"
-        self._partial = self._blobs / f"{self._sha256 or quote(f'{commit}-{name}', '')}.incomplete"
+        stem = self._sha256 or hashlib.sha256(f"{commit}-{name}".encode()).hexdigest()
+        self._partial = self._blobs / f"{stem}.incomplete"
         self._report = report
         self._stopped = stopped
         self._pause_s = pause_s
@@ -348,6 +357,7 @@ class _Download:
                 self._take(piece)
                 if self._received >= due_bytes:
                     due_s, due_bytes = time.monotonic() + SLOW_S, self._received + SLOW_BYTES
+                    self._require_room()
                 elif time.monotonic() > due_s:
                     what = f"{shown(self._url)} sent less than {format_bytes(SLOW_BYTES)} in {SLOW_S:g} s."
                     raise RequestError(what, "Check the network, or try again later.", cause="silent")
@@ -357,6 +367,13 @@ class _Download:
                     break
             file.flush()
         return self._size_bytes is None
+
+    def _require_room(self) -> None:
+        """Raise ModelError where a file of which the hub does not say the size would fill the disk."""
+        free = shutil.disk_usage(self._blobs).free if self._size_bytes is None else ROOM_KEPT_BYTES
+        if free < ROOM_KEPT_BYTES:
+            what = f"{one_line(self._name)} has {format_bytes(self._received)} so far, and {self._blobs} has"
+            raise ModelError(f"{what} {format_bytes(free)} left", "make room there, or set HF_HUB_CACHE")
 
     def _begin_anew(self, file: BinaryIO) -> None:
         file.truncate(0)

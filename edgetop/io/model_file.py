@@ -177,7 +177,7 @@ PREFERRED = ("Q4_K_M", "Q4_0", "Q5_K_M", "Q4_1", "Q8_0")
 """Quantizations to choose from when none is named, best first for small machines."""
 
 _NAMED = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<quantization>[\w.-]+))?")
-_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
+_PART = re.compile(r"-([0-9]{5})-of-([0-9]{5})\.gguf$", re.IGNORECASE)
 
 
 class HubModel(Struct, frozen=True):
@@ -210,7 +210,8 @@ def parse(text: str) -> HubModel:
 def part_of(file: str) -> SplitPart | None:
     """Read the name of a file of a split model; `None` for any other name."""
     match = _PART.search(file)
-    return SplitPart(file[: match.start()], int(match[1]), int(match[2])) if match else None
+    part = SplitPart(file[: match.start()], int(match[1]), int(match[2])) if match else None
+    return part if part is not None and 0 < part.number <= part.count else None
 
 
 def choose(files: Sequence[str], quantization: str | None) -> str | None:
@@ -492,8 +493,8 @@ class _Digests(Struct):
 def known_digest(path: Path) -> str:
     """The SHA-256 of a model without reading it: of an earlier time, or of its name in a store; else empty."""
     files = _files_of(path)
-    named = _NAMED_BY_DIGEST.fullmatch(files[0].name)
-    if len(files) == 1 and named is not None and "blobs" in files[0].parts:
+    named = _NAMED_BY_DIGEST.fullmatch(files[0].name) if len(files) == 1 else None
+    if named is not None and "blobs" in files[0].parts:
         return named[1]
     key = _digest_key(files)
     return _digests().by_file.get(key, "") if key else ""
@@ -512,6 +513,8 @@ def compute_digest(path: Path, *, goes_on: Callable[[], bool] = lambda: True) ->
     files = _files_of(path)
     key = _digest_key(files)
     digest = hashlib.sha256()
+    if not files:
+        return ""
     try:
         with idle_io():
             for each in files:
@@ -552,10 +555,17 @@ def idle_io() -> Iterator[None]:
 
 
 def _files_of(path: Path) -> list[Path]:
-    """The file of a model, or all parts of a split one, whichever of them is named."""
-    part = part_of(path.name)
-    parts = [path] if part is None else [path.with_name(part.named(number)) for number in range(1, part.count + 1)]
-    return [Path(os.path.realpath(each)) for each in parts]
+    """The file of a model, or all parts of a split one, whichever of them is named.
+
+    None where a part lacks: there need not be the 99999 of which a name speaks.
+    """
+    part, files = part_of(path.name), list[Path]()
+    for number in range(1, 2 if part is None else part.count + 1):
+        file = path if part is None else path.with_name(part.named(number))
+        if not file.exists():
+            return []
+        files.append(Path(os.path.realpath(file)))
+    return files
 
 
 def _digest_key(files: Sequence[Path]) -> str:

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from edgetop.commands.output import ReplyWriter
+from edgetop.core.text import MARKS_MAX
 from tests.commands.machine import Machine
+from tests.support.hostile_text import acts_on_a_terminal
 from tests.support.shipped_sessions import FOLDER
 
 ACTS = "\x1b]52;c;eA==\x07\x7f\x9b31m\x85\u202e\u2066\u2028\U000e0041\ufeff"
@@ -101,3 +104,14 @@ def test_markdown_makes_no_html_link_or_cell_of_a_name(machine: Machine, files: 
     for row in rows:
         assert row.replace("\\\\", "").replace("\\|", "").count("|") == heading.count("|")
         assert "[a](" not in row.replace("\\[", "")
+
+
+def test_marks_of_a_reply_count_together_however_it_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    write = ReplyWriter()
+    for piece in ["a", *["\u0301"] * 1000, "b\u0301", "\x9b", "\r", "\nc", "\u200d", "\u200d"]:
+        write(piece)
+    shown = capsys.readouterr().out
+    assert not acts_on_a_terminal(shown.replace("\n", ""))
+    assert shown.startswith("a" + "\u0301" * MARKS_MAX + "<")
+    assert "\u0301" * (MARKS_MAX + 1) not in shown
+    assert "b\u0301<U+009B>␍\nc" in shown

@@ -41,6 +41,8 @@ def test_what_would_act_or_hide_is_shown(hostile: str, shown: str, shown_as_asci
         "👩‍👩‍👧 👍🏽 🏳️‍🌈",
         "می‌خواهم",
         "e\u0301 Việt นี้ กำลัง हिन्दी",
+        "\u1112\u1161\u11ab\u1100\u116e\u11a8 ශ්\u200dරී ප්\u200dරජාතාන්ත්\u200dරික ကျွန်ုပ်တို့ ကျွှော်",
+        "👩🏻\u200d❤️\u200d💋\u200d👨🏻" + " 👩\u200d👩\u200d👧" * 9,
         "日本語 한국어 Ελληνικά кириллица العربية",
         "x" * 10_000,
     ],
@@ -49,9 +51,18 @@ def test_honest_text_stays_as_it_is(text: str) -> None:
     assert literal(text) == text
 
 
-@pytest.mark.parametrize("mark", ["\u0300", "\u0e47", "\u0489", "\ufe0f", "\U000e0100"])
+@pytest.mark.parametrize("mark", [
+    "\u0300", "\u0e47", "\u0489", "\ufe0f", "\U000e0100", "\u0903", "\u11a8", "\u1161", "\ud7b0", "\u2de0",
+    "\U0001f3fd", "\U00013430",
+])  # fmt: skip
 def test_towers_of_marks_are_cut_and_counted(mark: str) -> None:
     assert literal("a" + mark * 40 + "b") == f"a{mark * MARKS_MAX}<{40 - MARKS_MAX} marks>b"
+
+
+@pytest.mark.parametrize("part", ["b", "👩", "b\u0301\ufe0f", "👩🏻"])
+def test_a_chain_of_joined_characters_is_parted(part: str) -> None:
+    shown = literal(f"a\u200d{part}" + f"\u200d{part}" * 40)
+    assert shown == f"a\u200d{part}" + f"\u200d{part}" * (MARKS_MAX - 1) + f"<U+200D>{part}" * (41 - MARKS_MAX)
 
 
 def test_one_line_has_no_line_breaks_and_no_runs_of_blanks() -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edgetop.core.engine_settings import SamplingSettings
 from edgetop.core.errors import ModelError
@@ -349,6 +350,14 @@ def test_what_comes_with_a_model_of_ollama_s_is_used_as_far_as_it_was_left_open(
     )
     chosen = store_settings(mario, system="Be brief.", sampling=sampling, left_open={"top_k"}, adapts=True)
     assert (chosen.system, chosen.sampling, chosen.n_ctx) == ("Be brief.", sampling, None)
+    for stops in (["x"] * 1000, ["x" * 1000]):
+        odd = replace(
+            mario, parameters={"stop": stops, "\x1b[31m" + "k" * 10_000: 1, **dict.fromkeys(map(str, range(1000)))}
+        )
+        brought = store_settings(odd, system=None, sampling=sampling, left_open=every, adapts=False)
+        assert brought.sampling == sampling
+        assert len(brought.words) < 1000
+        assert "\x1b" not in brought.words
 
 
 def test_other_programs_stores_are_searched(home: Path) -> None:
@@ -379,6 +388,32 @@ def test_other_programs_stores_are_searched(home: Path) -> None:
     assert resolve("ai/smollm2", environment=chosen) == blob
     legacy = hugging_face_model(home / "legacy", "o/r", "old.gguf")
     assert resolve("old", environment=environment(home, HUGGINGFACE_HUB_CACHE=str(home / "legacy"))) == legacy
+
+
+def test_what_other_programs_wrote_down_ends_no_search(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.mkdir()
+    (home / ".lmstudio-home-pointer").write_bytes(b"/a\0b")
+    (home / ".lmstudio").mkdir()
+    (home / ".lmstudio/settings.json").write_text(json.dumps({"downloadsFolder": "/" + "c" * 300 + "/d\0e"}))
+    blobs = home / ".docker/models/blobs/sha256"
+    blobs.mkdir(parents=True)
+    os.mkfifo(blobs / DIGEST)
+    (blobs / ("b" * 64)).write_bytes(b"GGUF")
+    entries = [
+        {"tags": ["a pipe"], "files": [f"sha256:{DIGEST}"]},
+        {"tags": ["x" * 256, "fine"], "files": ["sha256:../../etc/passwd", f"sha256:{'b' * 64}"]},
+        {"tags": [f"many {number}" for number in range(50)], "files": [f"sha256:{'b' * 64}"]},
+    ]
+    (home / ".docker/models/models.json").write_text(json.dumps({"models": entries}))
+    monkeypatch.setattr(catalog, "ScanLimits", lambda: ScanLimits(seconds=600, entries=10))
+    left_out: list[str] = []
+    chosen = environment(home)
+    found = catalog._found_models((), chosen, left_out)
+    assert [each.name for each in found][:2] == ["fine", "many 0"]
+    assert len(found) < 10
+    assert left_out == ["Docker's store"]
+    with pytest.raises(ModelError, match="Docker's store was given up"):
+        resolve("nothing", environment=chosen)
 
 
 def test_each_place_has_a_budget_of_its_own_and_what_was_left_out_is_said(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgetop.core.records import ReplyPart, Tokens, TurnStarted
 from edgetop.inference.chat_template import REPLY_FORMATS, ControlPiece, ReplyFormat, opened_part
 from edgetop.inference.protocol import Report
-from edgetop.inference.reply import SPACE_BEFORE_REASONING, Piece, ReplyBatcher, ReplyText
+from edgetop.inference.reply import MARKS_MOST, SPACE_BEFORE_REASONING, WAITING_MOST, Piece, ReplyBatcher, ReplyText
 from edgetop.session.turn import Turn
 
 
@@ -292,3 +292,22 @@ def test_reasoning_may_follow_some_empty_lines() -> None:
     assert form.marks["<think>"] == "reasoning"
     pieces = push_all(ReplyText(), [*[b"\n"] * 100, b"<think>", b"so", b"</think>", b"yes"])
     assert (part_text(pieces, "reasoning"), part_text(pieces, "answer")) == ("so", "yes")
+
+
+@pytest.mark.parametrize("begin", ["\n", "a <", "<|channel|>final<|message|>a <"])
+def test_tokens_without_text_wait_for_others_only_so_long(begin: str) -> None:
+    reports: list[Report] = []
+    stream = ReplyBatcher(1, reports.append)
+    stream.add_chunk(0, begin, "answer", generated=1)
+    for chunk in range(1, 9):
+        stream.add_chunk(1000 * chunk, "", "answer", generated=1 + WAITING_MOST * chunk)
+        assert len(stream._text._pending) <= WAITING_MOST
+    stream.finish()
+    assert sum(len(each.t_us) for each in reports if isinstance(each, Tokens)) == 1 + 8 * WAITING_MOST
+
+
+def test_a_reply_of_nothing_but_marks_is_text_from_so_many_on() -> None:
+    reply = ReplyText()
+    begin = "<|channel|>final<|message|>"
+    pieces = push_all(reply, [begin.encode(), b"<|end|>" * MARKS_MOST * 2, b"yes"])
+    assert part_text(pieces, "answer") == "<|end|>" * (MARKS_MOST + 1) + "yes"

@@ -33,6 +33,8 @@ def test_renders_as_hugging_face_does(template: str, text: str) -> None:
         ("{{ messages.append(1) }}", "SecurityError"),
         ("{{ 1 / 0 }}", "ZeroDivisionError"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "calls itself"),
+        ("{{ '\\ud83d' }}", "UnicodeEncodeError"),
+        ("{{ raise_exception('half a \\ud83d') }}", "half a ?"),
     ],
 )
 def test_says_in_one_line_why_a_template_fails(template: str, reason: str) -> None:
@@ -40,6 +42,7 @@ def test_says_in_one_line_why_a_template_fails(template: str, reason: str) -> No
     assert isinstance(answer, NotRendered)
     assert reason in answer.reason
     assert "\n" not in answer.reason
+    assert answer.reason.encode()
 
 
 def test_a_date_is_written_in_the_form_asked_for() -> None:

@@ -6,12 +6,21 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from edgetop.core.errors import ModelError
 from edgetop.inference.catalog import find_models, resolve
-from edgetop.io.hub import TRIES, DownloadProgress, DownloadStoppedError, chosen_hub, download_model, repository
+from edgetop.io.hub import (
+    ROOM_KEPT_BYTES,
+    TRIES,
+    DownloadProgress,
+    DownloadStoppedError,
+    chosen_hub,
+    download_model,
+    repository,
+)
 from edgetop.io.model_file import HubModel
 from tests.fit.range_server import Handler, RangeServer, range_server
 
@@ -160,6 +169,20 @@ def test_what_is_not_what_the_hub_says_is_thrown_away(
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 
+def test_a_file_without_an_end_leaves_room_on_the_disk(
+    server: RangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(server, {"m-Q8_0.gguf": MODEL})
+    listing = {"sha": COMMIT, "siblings": [{"rfilename": "m-Q8_0.gguf"}]}
+    server.files[f"/api/models/{REPO}"] = json.dumps(listing).encode()
+    left = SimpleNamespace(free=ROOM_KEPT_BYTES - 1)
+    monkeypatch.setattr("edgetop.io.hub.shutil.disk_usage", lambda _: left)
+    with pytest.raises(ModelError, match="left"):
+        download_model(WANTED, environment(server, tmp_path))
+    left.free = ROOM_KEPT_BYTES
+    assert download_model(WANTED, environment(server, tmp_path)).read_bytes() == MODEL
+
+
 def test_all_parts_are_downloaded_and_one_that_lacks_is_told(server: RangeServer, tmp_path: Path) -> None:
     names = [f"sub/m-Q8_0-0000{number}-of-00002.gguf" for number in (1, 2)]
     publish(server, {name: name.encode() for name in names})
@@ -170,7 +193,14 @@ def test_all_parts_are_downloaded_and_one_that_lacks_is_told(server: RangeServer
         download_model(WANTED, environment(server, tmp_path))
 
 
-@pytest.mark.parametrize("name", ["../../m-Q8_0.gguf", "/m-Q8_0.gguf", "a/../../../m-Q8_0.gguf"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../m-Q8_0.gguf", "/m-Q8_0.gguf", "a/../../../m-Q8_0.gguf", "m\0-Q8_0.gguf", "a\0/m-Q8_0.gguf",
+        f"{'m' * 250}-Q8_0.gguf", f"{'ä' * 125}-Q8_0.gguf", "a/" * 1024 + "m-Q8_0.gguf",
+    ],
+    ids=range(8),
+)  # fmt: skip
 def test_names_of_a_hub_are_never_paths(server: RangeServer, tmp_path: Path, name: str) -> None:
     publish(server, {name: MODEL})
     with pytest.raises(ModelError, match="names a file"):

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import random
+import shlex
 import socket
 import sys
 import tempfile
@@ -80,6 +81,7 @@ from tests.session.mutation import look_at, mutants, tell_of
 from tests.support import attached_logs, mutated_streams, server_replies
 from tests.support.benchmark_outputs import OLLAMA, PP, TG
 from tests.support.fake_processes import MODEL_PATH, FakeProcesses
+from tests.support.fake_sources import FakeClock
 from tests.support.fake_sysfs import JETSON, LAPTOP, ORIN_NANO, plant
 from tests.support.hostile_text import acts_on_a_terminal
 from tests.support.loopback_server import LoopbackServer, head, loopback_server
@@ -151,6 +153,11 @@ def command(*arguments: str) -> Act:
     return Act(f"edgetop {' '.join(arguments)}", partial(_carried_out, arguments))
 
 
+def commands(lines: str, **words: object) -> list[Act]:
+    """Command lines, written as for a shell; what stands in braces is one of the words."""
+    return [command(*(word.format(**words) for word in shlex.split(line))) for line in lines.split(";")]
+
+
 def _carried_out(arguments: Sequence[str]) -> str:
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -171,10 +178,6 @@ def _tried(do: Callable[[], object], *refusals: type[Exception]) -> str:
     return ""
 
 
-def _few(chance: random.Random, acts: Sequence[Act], count: int) -> list[Act]:
-    return chance.sample(acts, min(count, len(acts)))
-
-
 # Headers of models
 
 
@@ -185,11 +188,8 @@ def _ggufs(folder: Path) -> Kind:
 
     def acts(data: bytes, chance: random.Random) -> list[Act]:
         file.write_bytes(data)
-        found = [
-            command("check", str(file), *more)
-            for more in ((), ("--kv-type", "q8_0"), ("--device", "pi5:8gb"), ("--json",), ("-v",), ("--ctx", "2k,64k"))
-        ]
-        return [*_few(chance, found, 1), command("models", "--model-dir", str(file.parent), "--json")]
+        more = chance.choice(("", "--kv-type q8_0", "--device pi5:8gb", "--json", "-v", "--ctx 2k,64k"))
+        return commands(f"check {{file}} {more}; models --model-dir {{folder}} --json", file=file, folder=file.parent)
 
     return Kind(lambda chance: mutated(chance, headers), acts)
 
@@ -218,28 +218,22 @@ def _sessions(folder: Path, seed: int) -> Kind:
     shipped = [path.read_bytes() for path in sorted(FOLDER.glob("*.json"))]
     small = mutants(_small_sessions(), sys.maxsize, seed)
     large = mutants(shipped, sys.maxsize, seed)
-    one, good = str(file), str(other)
-    every = [
-        command(*words)
-        for words in (
-            ("sessions", "show", one), ("sessions", "show", one, "--json"), ("sessions", "validate", one, "--json"),
-            ("sessions", "list"), ("sessions", "list", "--json"), ("sessions", "list", "--csv"),
-            ("sessions", "totals", "--by", "model,month,host,scope"),
-            ("sessions", "totals", "--json", "--price", "0.3"),
-            ("sessions", "tag", one, "+x"), ("sessions", "note", one, "x"), ("sessions", "prune", "--keep", "1d"),
-            ("sessions", "prune", "--max", "1k", "--json"), ("sessions", "recompute", one, "--dry-run"),
-            ("sessions", "recompute", one, "--json"), ("sessions", "recompute", one, "--power", "none"),
-            ("sessions", "export", one, "-o", str(out)),
-            ("sessions", "export", one, "--to", "json", "-o", str(out) + ".j"),
-            ("sessions", "export", one, "--to", "html", "-o", str(out) + ".x.html"),
-            ("sessions", "import", one), ("sessions", "attach-power", str(log), one, "--json"),
-            ("replay", one, "--at", "1"), ("replay", one, "--at", "9", "--json"),
-            ("replay", one, good, "--at", "2", "--align", "token"), ("compare", good, one, "--json"),
-            ("compare", one, good, "--md"), ("compare", one, good, "--fail-if", "decode_tokens_per_s < -5%"),
-            ("report", one, good, "-o", f"{out}.html", "--force"), ("card", one), ("card", one, "--json"),
-            ("card", one, "--svg"), ("check", "--history"),
-        )
-    ]  # fmt: skip
+    every = commands(
+        """
+        sessions show {one}; sessions show {one} --json; sessions validate {one} --json; sessions list;
+        sessions list --json; sessions list --csv; sessions totals --by model,month,host,scope;
+        sessions totals --json --price 0.3; sessions tag {one} +x; sessions note {one} x;
+        sessions prune --keep 1d; sessions prune --max 1k --json; sessions recompute {one} --dry-run;
+        sessions recompute {one} --json; sessions recompute {one} --power none; sessions export {one} -o {out};
+        sessions export {one} --to json -o {out}.j; sessions export {one} --to html -o {out}.x.html;
+        sessions import {one}; sessions attach-power {log} {one} --json; replay {one} --at 1;
+        replay {one} --at 9 --json; replay {one} {good} --at 2 --align token; compare {good} {one} --json;
+        compare {one} {good} --md; compare {one} {good} --fail-if 'decode_tokens_per_s < -5%';
+        report {one} {good} -o {out}.html --force; card {one}; card {one} --json; card {one} --svg;
+        check --history
+        """,
+        one=file, good=other, out=out, log=log,
+    )  # fmt: skip
     every.append(Act("edgetop.load_session", partial(_api, file)))
 
     def acts(data: bytes, chance: random.Random) -> list[Act]:
@@ -247,7 +241,7 @@ def _sessions(folder: Path, seed: int) -> Kind:
             if path.is_file():
                 path.unlink()
         file.write_bytes(data)
-        return _few(chance, every, 4)
+        return chance.sample(every, 4)
 
     return Kind(lambda chance: next(large if chance.random() < 0.03 else small), acts)
 
@@ -282,6 +276,14 @@ def _journals(folder: Path) -> Kind:
         wholes.append(path.read_bytes())
         lines.append(journal_lines(path))
 
+    after = commands(
+        """
+        sessions list; sessions list --json; sessions validate {store}; sessions show 1 --json;
+        sessions totals --json; replay 1 --at 1
+        """,
+        store=store,
+    )
+
     def make(chance: random.Random) -> bytes:
         if chance.random() < 0.3:
             return damaged(chance, chance.choice(wholes))
@@ -292,14 +294,7 @@ def _journals(folder: Path) -> Kind:
         for path in store.iterdir():
             path.unlink()
         (store / chance.choice(("a.journal", "20261130-101112-x-0123456789ab.journal"))).write_bytes(data)
-        after = [
-            command(*words)
-            for words in (
-                ("sessions", "list"), ("sessions", "list", "--json"), ("sessions", "validate", str(store)),
-                ("sessions", "show", "1", "--json"), ("sessions", "totals", "--json"), ("replay", "1", "--at", "1"),
-            )
-        ]  # fmt: skip
-        return [command("sessions", "recover", "--json"), *_few(chance, after, 2)]
+        return [command("sessions", "recover", "--json"), *chance.sample(after, 2)]
 
     return Kind(make, acts)
 
@@ -316,20 +311,23 @@ def _toml(folder: Path) -> Kind:
         b'[box]\nname = "Box"\nmemory_gb = 8\n',
     ]
     file, theme = folder / "config.toml", folder / "theme.toml"
+    every = commands(
+        """
+        config --config {file}; config --config {file} --json; sessions list --config {file};
+        config --config {file} set ctx 4k; config --config {file} unset screen.theme; keys --config {file}
+        """,
+        file=file,
+    )
+    every += [
+        Act("a theme", partial(_tried, partial(read_theme, theme), ThemeError)),
+        Act("a plan", partial(_tried, partial(read_request, theme), EdgetopError)),
+        Act("devices", partial(_tried, partial(load_devices, theme), EdgetopError)),
+    ]
 
     def acts(data: bytes, chance: random.Random) -> list[Act]:
         file.write_bytes(data)
         theme.write_bytes(data)
-        found = [
-            command("config", "--config", str(file)), command("config", "--config", str(file), "--json"),
-            command("sessions", "list", "--config", str(file)),
-            command("config", "--config", str(file), "set", "ctx", "4k"),
-            command("config", "--config", str(file), "unset", "screen.theme"), command("keys", "--config", str(file)),
-            Act("a theme", partial(_tried, partial(read_theme, theme), ThemeError)),
-            Act("a plan", partial(_tried, partial(read_request, theme), EdgetopError)),
-            Act("devices", partial(_tried, partial(load_devices, theme), EdgetopError)),
-        ]  # fmt: skip
-        return _few(chance, found, 3)
+        return chance.sample(every, 3)
 
     return Kind(lambda chance: damaged(chance, chance.choice(documents)), acts)
 
@@ -393,22 +391,14 @@ def _meter_text(chance: random.Random) -> bytes:
     return damaged(chance, data) if chance.random() < 0.3 else data
 
 
-class _Time:
-    def __init__(self) -> None:
-        self.us = STARTED.t_us
-
-    def __call__(self) -> int:
-        return self.us
-
-
 class _Feed:
     """A meter whose lines come four times a second, on a clock that goes on while it is waited for."""
 
     name = "meter"
 
-    def __init__(self, data: bytes, time: _Time, *, repeat: int = 1) -> None:
+    def __init__(self, data: bytes, time: FakeClock, *, repeat: int = 1) -> None:
         lines = data.splitlines(keepends=True)
-        self._due = [(time.us + number * US_PER_S // 4, line) for number, line in enumerate(lines)] * repeat
+        self._due = [(time.now_us + number * US_PER_S // 4, line) for number, line in enumerate(lines)] * repeat
         self._time = time
 
     def start(self) -> None:
@@ -418,9 +408,9 @@ class _Feed:
         if not self._due:
             return None
         due_us = self._due[0][0]
-        if due_us > self._time.us and timeout_s > 0:
-            self._time.us = min(due_us, self._time.us + round(timeout_s * US_PER_S))
-        if due_us > self._time.us:
+        if due_us > self._time.now_us and timeout_s > 0:
+            self._time.now_us = min(due_us, self._time.now_us + round(timeout_s * US_PER_S))
+        if due_us > self._time.now_us:
             return b""
         return self._due.pop(0)[1][:65536] or b""
 
@@ -437,7 +427,7 @@ class _Feed:
 
 def _counted(data: bytes, folder: Path, *, as_host: bool) -> str:
     """A session with a turn whose energy this meter counts: its figures, its file, and what verbs say of it."""
-    time = _Time()
+    time = FakeClock(STARTED.t_us)
     host = Host(clock=time)
     connection = Connection(_Feed(data, time), time)
     try:
@@ -445,7 +435,7 @@ def _counted(data: bytes, folder: Path, *, as_host: bool) -> str:
             HostSource(connection, "pi2", host)
             if as_host
             else StreamSource(
-                connection, host, wall_clock=lambda: 1_782_936_360.0 + (time.us - STARTED.t_us) / US_PER_S
+                connection, host, wall_clock=lambda: 1_782_936_360.0 + (time.now_us - STARTED.t_us) / US_PER_S
             )
         )
     except SourceLost as lost:
@@ -454,11 +444,11 @@ def _counted(data: bytes, folder: Path, *, as_host: bool) -> str:
     turns = turn(at_us=13 * US_PER_S, gaps_us=(US_PER_S // 5,) * 60)
     scheduled = ScheduledSource(source, time, lambda: 0)
     end_us = STARTED.t_us + _METER_S * US_PER_S
-    while time.us < end_us:
-        time.us += US_PER_S // 4
-        while turns and _stamp(turns[0]) <= time.us:
+    while time.now_us < end_us:
+        time.now_us += US_PER_S // 4
+        while turns and _stamp(turns[0]) <= time.now_us:
             records.append(turns.pop(0))
-        if scheduled.due_us <= time.us:
+        if scheduled.due_us <= time.now_us:
             records += scheduled.read()
     records += turns
     wrong = next((str(each) for each in records if "reading failed" in str(each) or "please report" in str(each)), "")
@@ -495,12 +485,12 @@ def _recorded(session: Session, folder: Path) -> str:
 
 def _flooded(data: bytes) -> str:
     """All of it at once, four hundred times."""
-    time = _Time()
+    time = FakeClock(STARTED.t_us)
     connection = Connection(_Feed(data, time, repeat=400), time)
     with contextlib.suppress(SourceLost):
         source = StreamSource(connection, Host(clock=time))
         for _ in range(20):
-            time.us += US_PER_S // 4
+            time.now_us += US_PER_S // 4
             source.read_stamped()
     return ""
 
@@ -528,8 +518,7 @@ def _meters(folder: Path) -> Kind:
     def make(chance: random.Random) -> bytes:
         return _meter_text(chance) if chance.random() < 0.9 else damaged(chance, chance.choice(_PLUGS))
 
-    def acts(data: bytes, chance: random.Random) -> list[Act]:
-        del chance
+    def acts(data: bytes, _chance: random.Random) -> list[Act]:
         if data.lstrip().startswith(b"{"):
             return [Act("a plug", partial(_plugged, data))]
         return [
@@ -585,11 +574,12 @@ def _streams(folder: Path, resources: ExitStack) -> Kind:
     resources.callback(flags.close)
     asked = {name: _Asked(name, resources.enter_context(loopback_server()), Stop(flags, 0)) for name in _SERVERS}
 
-    def acts(data: bytes, chance: random.Random) -> list[Act]:
-        del chance
-        return [Act(f"an answer of {name}", partial(each.answered, data, folder)) for name, each in asked.items()]
-
-    return Kind(mutated_streams.mutated, acts)
+    return Kind(
+        mutated_streams.mutated,
+        lambda data, _: [
+            Act(f"an answer of {name}", partial(each.answered, data, folder)) for name, each in asked.items()
+        ],
+    )
 
 
 # Hubs
@@ -705,8 +695,7 @@ def _hosts(folder: Path) -> Kind:
             made = damaged(chance, made)
         return made
 
-    def acts(data: bytes, chance: random.Random) -> list[Act]:
-        del chance
+    def acts(data: bytes, _chance: random.Random) -> list[Act]:
         if b"\x1f" in data:
             return [Act("a shell on another machine", partial(_far, data, folder))]
         return [Act("an edgetop on another machine", partial(_told_by_edgetop, data, folder))]
@@ -759,11 +748,7 @@ def _proxies(folder: Path, resources: ExitStack, wire: LoopbackServer) -> Kind:
         told = damaged(chance, told) if chance.random() < 0.4 else told
         return asked + sent + b"\x00\x00--\x00\x00" + told + (gzip.compress(said, 6, mtime=0) if packed else said)
 
-    def acts(data: bytes, chance: random.Random) -> list[Act]:
-        del chance
-        return [Act("a request through a proxy", partial(_proxied, data, proxy, wire, seen))]
-
-    return Kind(make, acts)
+    return Kind(make, lambda data, _: [Act("a request through a proxy", partial(_proxied, data, proxy, wire, seen))])
 
 
 # Logs of meters, questions and archives of benchmarks
@@ -789,8 +774,7 @@ def _logs(folder: Path) -> Kind:
         changed = with_log(session, log, found, path=file.name, scope=None, gain=None)
         b"".join(encode_file(changed))
 
-    def acts(data: bytes, chance: random.Random) -> list[Act]:
-        del chance
+    def acts(data: bytes, _chance: random.Random) -> list[Act]:
         file.write_bytes(data)
         return [Act("a log joined to a session", partial(_tried, read, EdgetopError))]
 
@@ -833,8 +817,7 @@ def _benches(folder: Path) -> Kind:
     def make(chance: random.Random) -> bytes:
         return damaged(chance, chance.choice((lines, packed.getvalue(), *results)))
 
-    def acts(data: bytes, chance: random.Random) -> list[Act]:
-        del chance
+    def acts(data: bytes, _chance: random.Random) -> list[Act]:
         for path in (questions, file, result):
             path.write_bytes(data)
         return [
@@ -847,26 +830,27 @@ def _benches(folder: Path) -> Kind:
     return Kind(make, acts)
 
 
-NAMES = ("gguf", "session", "journal", "toml", "meter", "stream", "hub", "host", "proxy", "log", "bench")
+_KINDS: dict[str, Callable[[Path, ExitStack, int], Kind]] = {
+    "gguf": lambda folder, *_: _ggufs(folder),
+    "session": lambda folder, _, seed: _sessions(folder, seed),
+    "journal": lambda folder, *_: _journals(folder),
+    "toml": lambda folder, *_: _toml(folder),
+    "meter": lambda folder, *_: _meters(folder),
+    "stream": lambda folder, resources, _: _streams(folder, resources),
+    "hub": lambda _, resources, __: _hubs(resources.enter_context(loopback_server())),
+    "host": lambda folder, *_: _hosts(folder),
+    "proxy": lambda folder, resources, _: _proxies(folder, resources, resources.enter_context(loopback_server())),
+    "log": lambda folder, *_: _logs(folder),
+    "bench": lambda folder, *_: _benches(folder),
+}
+NAMES = tuple(_KINDS)
 
 
 @contextlib.contextmanager
 def kinds(folder: Path, seed: int = 0) -> Iterator[dict[str, Callable[[], Kind]]]:
     """The kinds by their names, each made when it is called for; `folder` is an empty one."""
     with ExitStack() as resources:
-        yield {
-            "gguf": lambda: _ggufs(folder),
-            "session": lambda: _sessions(folder, seed),
-            "journal": lambda: _journals(folder),
-            "toml": lambda: _toml(folder),
-            "meter": lambda: _meters(folder),
-            "stream": lambda: _streams(folder, resources),
-            "hub": lambda: _hubs(resources.enter_context(loopback_server())),
-            "host": lambda: _hosts(folder),
-            "proxy": lambda: _proxies(folder, resources, resources.enter_context(loopback_server())),
-            "log": lambda: _logs(folder),
-            "bench": lambda: _benches(folder),
-        }
+        yield {name: partial(make, folder, resources, seed) for name, make in _KINDS.items()}
 
 
 def corpus(kind: str) -> dict[str, bytes]:

@@ -25,7 +25,8 @@ _PARTS = (
     b"data: ", b"\n", b"\n\n", b"\r\n", b"\r", b"[DONE]", b"null", b"{", b"}", b"[", b"]", b'"', b"\\", b"\\ud83d",
     b"\\u0000", b"-1", b"1e999", b"99999999999999999999", b"NaN", b"\xff", b"\xf0\x9f", b"\0", b"\xef\xbb\xbf",
     b'"error":{"message":"x"},', b'"choices":[],', b'"delta":null,', b'"timings":{},',
-    b'"usage":null,', b": ping\n\n", b"event: error\n",
+    b'"usage":null,', b": ping\n\n", b"event: error\n", b'"timings":{"predicted_n":4097},', b"x" + b"<think>" * 20_000,
+    b"<|channel|>final<|message|>" + b"<|end|>" * 2000, b"\\n</think>" * 2000, b"a\xcc\x81" * 2000,
 )  # fmt: skip
 
 

@@ -127,7 +127,8 @@ LATE_AT_LEAST_S = 0.35
 """Work begins a moment after it is submitted, and a token may be under way when an answer is stopped (judgement: up to
 0.2 s on small boards). Only what comes later than this, beside what the sensor smears, is the meter's."""
 
-LATE_SLICES = 400
+LATE_SLICES, EDGE_SLICES = 400, 2000
+"""Means that are looked at beside each other, at most, however often a sensor says that it updates."""
 
 
 def late_s(curve: Curve, tracker: BaselineTracker, start_us: int, end_us: int) -> float:
@@ -564,7 +565,8 @@ class ChannelEstimator:
         curve = self.curve
         about_us = round(2 * curve.smear_s * 1e6)
         begin_us, until_us = max(start_us, t_us - about_us), min(end_us, t_us + about_us)
-        step_us = max(1, round(max(curve.update_s, curve.meter.poll_s) * 1e6))
+        update_us = round(max(curve.update_s, curve.meter.poll_s) * 1e6)
+        step_us = max(update_us, (until_us - begin_us) // EDGE_SLICES, 1)
         powers = [curve.mean_w(a, a + step_us) for a in range(begin_us, until_us - step_us, step_us)]
         return max(powers, default=0.0) - min(powers, default=0.0)
 

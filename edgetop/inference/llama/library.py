@@ -13,6 +13,7 @@ import importlib.util
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -277,19 +278,30 @@ _CHECK_TIMEOUT_S = 60.0
 _LOADED = "loaded"
 """The last word of a process in which a library could be loaded, and did not end it."""
 
+_REFUSED = 1
+"""How a process ends that says why it refuses a library."""
+
+_REASON_MAX = 500
+
 
 def _check_apart(files: EngineFiles) -> None:
     given = (files.kind, str(files.bindings), str(files.libraries))
     try:
         done = subprocess.run(
             [sys.executable, "-c", "from edgetop.inference.llama.library import check_here; check_here()", *given],
-            capture_output=True, text=True, timeout=_CHECK_TIMEOUT_S, check=False, cwd=Path(__file__).parents[3],
+            capture_output=True, timeout=_CHECK_TIMEOUT_S, check=False, cwd=Path(__file__).parents[3],
         )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         raise LibraryError(f"it cannot be examined: {error}") from error
-    if done.returncode or done.stdout.strip() != _LOADED:
-        lines = done.stderr.strip().splitlines()
-        raise LibraryError(lines[-1] if lines else f"it ends a process that loads it (code {done.returncode})")
+    except subprocess.TimeoutExpired:
+        raise LibraryError(f"it does not load within {_CHECK_TIMEOUT_S:g} s") from None
+    # A library may print what it likes while it is loaded: ours is the last word.
+    said, told = (each.decode("utf-8", "replace").strip() for each in (done.stdout, done.stderr))
+    if done.returncode or not said.endswith(_LOADED):
+        lines = told.splitlines() if done.returncode == _REFUSED else []
+        fatal = -done.returncode
+        how = signal.Signals(fatal).name if fatal in {*signal.Signals} else f"code {done.returncode}"
+        raise LibraryError(one_line(lines[-1][:_REASON_MAX]) if lines else f"it ends a process that loads it ({how})")
 
 
 def check_here() -> None:

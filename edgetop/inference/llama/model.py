@@ -420,6 +420,9 @@ _PIECE_BYTES = 64
 _TEXT_PIECE = 8192
 """Characters of a long text that are made tokens at once, at least."""
 
+_CONTROL_NAME = 64
+"""Characters of a control token's name before which a text is cut; the longest known has 28."""
+
 
 class Vocabulary:
     """The vocabulary of a loaded model; valid as long as the model."""
@@ -457,15 +460,30 @@ class Vocabulary:
         return tokens
 
     def _pieces(self, text: str) -> Iterator[str]:
-        """A long text, cut before control tokens, where llama.cpp cuts it as well; its own way takes quadratic time."""
-        begin = 0
+        """A long text, cut before control tokens, where llama.cpp cuts it as well; its own way takes quadratic time.
+
+        An empty piece says only how far it has been looked for them: a text may be nothing but their beginnings.
+        """
+        begin = looked = 0
         if len(text) > 2 * _TEXT_PIECE:
-            names = (self.text_of(token) for token in range(self.size) if self._is_control(token))
-            longest_first = sorted(filter(None, names), key=len, reverse=True)
-            for found in re.finditer("|".join(map(re.escape, longest_first)) or r"\Z", text):
+            names = {self.text_of(token) for token in range(self.size) if self._is_control(token)}
+            names = {name for name in names if 0 < len(name) <= _CONTROL_NAME}
+            lengths = sorted({len(name) for name in names})
+
+            def ends_at(at: int) -> int:
+                """Where the longest name that begins there ends."""
+                return max((at + size for size in lengths if text[at : at + size] in names), default=at)
+
+            first = "".join(sorted({name[0] for name in names}))
+            for found in re.finditer(f"[{re.escape(first)}]" if first else r"\Z", text):
                 at = found.start()
+                if at - looked >= _TEXT_PIECE:
+                    looked = at
+                    yield ""
                 # A token may take the white space before it along.
-                if at - begin >= _TEXT_PIECE and not text[at - 1].isspace():
+                if at - begin < _TEXT_PIECE or text[at - 1].isspace() or ends_at(at) == at:
+                    continue
+                if not any(ends_at(before) > at for before in range(max(begin, at - _CONTROL_NAME), at)):
                     yield text[begin:at]
                     begin = at
         yield text[begin:]

@@ -277,8 +277,9 @@ class Transcript:
         answer = [block for block in self._of(message) if block.kind == "assistant"]
         if answer:
             whole = Block(message, "reasoning", "".join(block.text for block in answer), folded=True)
-            self._blocks[self._blocks.index(answer[0])] = whole
-            self._blocks = [block for block in self._blocks if block not in answer]
+            at = self._blocks.index(answer[0])
+            others = [block for block in self._blocks[at:] if (block.message, block.kind) != (message, "assistant")]
+            self._blocks[at:] = [whole, *others]
 
     def end_reasoning(self, message: int, summary: str) -> None:
         """Give the reasoning of a reply that has just ended its summary."""
@@ -444,7 +445,7 @@ class Transcript:
         width = self._width - len(first)
         lines = block.lines
         last = str(lines.pop()).removeprefix(other if lines else first)
-        for paragraph in (last + self._literal(text.removesuffix("\r"))).split("\n"):
+        for paragraph in self._literal(last + text.removesuffix("\r")).split("\n"):
             for line in wrap(paragraph, width):
                 lines.append((other if lines else first) + line)
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from edgetop.core.text import one_line
 from edgetop.inference.llama import library
 from edgetop.inference.llama.library import (
     BINDINGS_VERSION,
@@ -148,7 +149,7 @@ OTHERS = (
 def foreign_library(folder: Path, **lies: str) -> Path:
     """A folder with a compiled libllama whose structs are the true ones but for the `lies`, statements of C.
 
-    Whatever else is called of it leaves the file `called`.
+    Those of `begin` are carried out when it is loaded. Whatever else is called of it leaves the file `called`.
     """
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
@@ -162,6 +163,7 @@ def foreign_library(folder: Path, **lies: str) -> Path:
             f" memcpy(out, known, sizeof known); {lies.get(name, '')} }}"
         )
     called = json.dumps(str(folder / "called"))
+    source.append(f"__attribute__((constructor)) static void begin(void) {{ {lies.get('begin', '')} }}")
     source += [f'void *{name}(void) {{ fclose(fopen({called}, "w")); return 0; }}' for name in OTHERS]
     folder.mkdir()
     (folder / "foreign.c").write_text("\n".join(source))
@@ -177,11 +179,23 @@ def foreign_library(folder: Path, **lies: str) -> Path:
         ({"context": "memset(out + sizeof known, 7, 2000);"}, "bytes, and 160 are known"),
         ({"model": "memset(out + 16, 1, 4);"}, "its llama_model_params is another one"),
         ({"model_quantize": "memset(out, 3, sizeof known);"}, "its llama_model_quantize_params is another one"),
-        ({"context": "memset(out - 4096, 7, 1 << 24);"}, "it ends a process that loads it (code -"),
-        ({"model": "abort();"}, "it ends a process that loads it (code -6)"),
+        ({"context": "memset(out - 4096, 7, 1 << 24);"}, "it ends a process that loads it (SIG"),
+        ({"model": "abort();"}, "it ends a process that loads it (SIGABRT)"),
+        ({"begin": 'fputs("1 device", stderr); abort();'}, "it ends a process that loads it (SIGABRT)"),
+        ({"begin": 'fputs("\\xff\\x9b broken", stderr); exit(1);'}, "broken"),
         ({"context": "exit(0);"}, "it ends a process that loads it (code 0)"),
     ],
-    ids=["larger", "much larger", "other defaults", "other quantization", "writes far beyond", "aborts", "exits"],
+    ids=[
+        "larger",
+        "much larger",
+        "other defaults",
+        "other quantization",
+        "writes far beyond",
+        "aborts",
+        "speaks and aborts",
+        "speaks in bytes and leaves",
+        "exits",
+    ],
 )
 def test_a_foreign_library_that_lies_of_its_structs_is_refused_before_anything_else_is_called(
     tmp_path: Path, lies: dict[str, str], words: str
@@ -189,7 +203,15 @@ def test_a_foreign_library_that_lies_of_its_structs_is_refused_before_anything_e
     folder = foreign_library(tmp_path / "foreign", **lies)
     problem = examine(EngineFiles(kind="LLAMA_CPP_LIB_PATH", bindings=WORKING.bindings, libraries=folder))
     assert words in problem
+    assert problem == one_line(problem)
     assert not (folder / "called").exists()
+
+
+@SIZES_ARE_READ
+def test_a_foreign_library_may_speak_while_it_is_loaded(tmp_path: Path) -> None:
+    speaks = 'puts("\\xff hello"); fflush(stdout); fputs("\\xff\\x1b[31m", stderr);'
+    folder = foreign_library(tmp_path / "foreign", begin=speaks)
+    assert examine(EngineFiles(kind="LLAMA_CPP_LIB_PATH", bindings=WORKING.bindings, libraries=folder)) == ""
 
 
 @SIZES_ARE_READ
@@ -197,7 +219,7 @@ def test_a_foreign_library_that_ends_its_process_does_not_end_ours(tmp_path: Pat
     folder = foreign_library(tmp_path / "foreign", model="abort();")
     kind, _, refused, _ = ask(LLAMA_CPP_LIB_PATH=str(folder))
     assert kind == WORKING.kind
-    assert refused == ["LLAMA_CPP_LIB_PATH: it ends a process that loads it (code -6)"]
+    assert refused == ["LLAMA_CPP_LIB_PATH: it ends a process that loads it (SIGABRT)"]
 
 
 def faked(**changes: ctypes.Structure) -> SimpleNamespace:

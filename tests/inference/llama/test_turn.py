@@ -92,15 +92,20 @@ class Names:
 def test_a_long_text_is_cut_before_control_tokens_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgetop.inference.llama.model._TEXT_PIECE", 10)
     vocabulary = Vocabulary.__new__(Vocabulary)
-    vocabulary._library, vocabulary._vocab, vocabulary.size = Names("word", "<s>", "<s>more"), None, 3
-    text = "word " * 9 + "<s>" * 5 + "x<s>more" + "y" * 20 + " <s>" + "z<s>" + "word" * 9
-    pieces = list(vocabulary._pieces(text))
+    names = Names("word", "<s>", "<s>more", "<a<s>", "<" + "long" * 999)
+    vocabulary._library, vocabulary._vocab, vocabulary.size = names, None, len(names.names)
+    text = "word " * 9 + "<s>" * 5 + "x<s>more" + "y" * 20 + " <s>" + "z<s>" + "word" * 9 + "<a<s>" * 9
+    pieces = list(filter(None, vocabulary._pieces(text)))
     assert "".join(pieces) == text
     assert len(pieces) > 2
     for before, piece in pairwise(pieces):
-        assert piece.startswith("<s>")
+        assert piece.startswith(("<s>", "<a<s>"))
         assert not before[-1].isspace()
+        assert not before.endswith("<a"), "within a token"
     assert list(vocabulary._pieces("word" * 4)) == ["word" * 4]
+    beginnings = list(vocabulary._pieces("<" * 1000))
+    assert beginnings == [""] * (len(beginnings) - 1) + ["<" * 1000]
+    assert len(beginnings) > 50, "it can be stopped there"
 
 
 def test_a_prompt_of_control_tokens_that_cannot_fit_is_refused_before_all_of_it_is_read(talk: EngineWorker) -> None:

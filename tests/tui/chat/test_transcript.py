@@ -63,7 +63,7 @@ def test_a_growing_reply_is_harmless_and_fits_at_every_moment(pieces: list[str],
             assert cell_len(line.rstrip(" ")) <= width
 
 
-@given(st.lists(st.text("ab \n\r\t中", max_size=12), max_size=8), st.integers(10, 20))
+@given(st.lists(st.text("ab \n\r\t中\u0301", max_size=12), max_size=8), st.integers(10, 20))
 def test_text_that_came_in_pieces_looks_as_if_it_had_come_at_once(pieces: list[str], width: int) -> None:
     piecewise, at_once = transcript(width), transcript(width)
     for chat, texts in ((piecewise, pieces), (at_once, ["".join(pieces)])):
@@ -209,3 +209,16 @@ def test_a_reply_of_nothing_but_blank_lines_makes_few_blocks() -> None:
         chat.extend(message, "a\n\n", "answer")
         chat.finish_blocks(message)
     assert len(chat.blocks) <= 3_000 * 3 // FINISHED_AT_LEAST + 1
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["\u0301", "\u0903", "\u0e33", "\u11a8", "\ufe0f", "👨\u200d", "b\u0301\u200d", "\u0915\u094d", "\U0001f3fd"],
+)
+def test_no_line_grows_beyond_bounds_whatever_has_no_width(piece: str) -> None:
+    chat = transcript()
+    message = chat.open_reply()
+    chat.extend(message, "a", "answer")
+    for _ in range(500):
+        chat.extend(message, piece, "answer")
+    assert max(map(len, shown(chat))) < 200
