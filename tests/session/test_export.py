@@ -148,9 +148,7 @@ def test_parquet_has_the_same_cells_with_their_types(tmp_path: Path) -> None:
         write_parquet(path, table)
         read_back = pq.read_table(path)
         assert read_back.column_names == [column.name for column in table.columns]
-        expected = [
-            {column.name: cell for column, cell in zip(again.columns, row, strict=True)} for row in again.rows
-        ]
+        expected = [{column.name: cell for column, cell in zip(again.columns, row, strict=True)} for row in again.rows]
         for row in expected:
             if isinstance(row.get("prompt"), str):
                 row["prompt"] = str(row["prompt"]).replace("\ud800", "?")
