@@ -136,7 +136,7 @@ WATCHED = (
     "any *.memory_total_bytes",
 )
 STREAMED = ("*.m", "any *.age", "*.header.host")
-DOCTOR = ("*.hostname",)
+DOCTOR = ("*.hostname", "$.python", "$.platform")
 
 SCRIPT = {
     "replies": [{"text": "A scripted reply, to be counted. " * 8}, {"text": "<think>Hm.</think>Another."}],
