@@ -3,6 +3,7 @@
     python -m benchmarks.device_fit            n, bias, median, worst, coverage, width; models left out
     python -m benchmarks.device_fit --as-is    the same with the table as it stands
     python -m benchmarks.device_fit --write    write the fitted rates into edgetop/fit/devices.csv and devices.toml
+    python -m benchmarks.device_fit --unseen   rows that were never fitted to, with the table as it stands
     python -m benchmarks.device_fit --rows     every row
 
 `published.csv` beside this program holds the measurements, each with its source: llama-bench and chats of llama.cpp,
@@ -15,8 +16,8 @@ devices of its kind: the time of a token is
 with one share of the data sheet's rate, one layer_us and one weight_ps for each kind of GPU, times what the device
 itself is off by. The Jetson's modes have enough rows for their own; of processors the rate of reading is fitted, and of
 Cortex-A72 the time per weight of each type too. Energy is watts that come with a mode and joules that come with each
-weight. Bands are what the rows left out deviate by, no wider: the root mean square of the logarithms, and for a device
-that nobody measured the same of the devices of its kind.
+weight. Bands are what the rows left out deviate by, no wider: the root mean square of the logarithms, of a device that
+has few rows or none over the devices of its kind.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from msgspec.structs import replace
 
 from benchmarks import run_benchmark
 from edgetop.core.engine_settings import EngineSettings
-from edgetop.core.quantity import Interval, banded
+from edgetop.core.quantity import banded
 from edgetop.core.quantity import sigma_of as sigma_in
 from edgetop.core.sources import Unavailable
 from edgetop.fit.devices import DESKTOP, DESKTOP_THREADS, ROWS, TABLE, Device, load_devices, machine_of, mode_of
@@ -55,6 +56,10 @@ from edgetop.fit.model_facts import ModelFacts, PublishedModel, published_models
 from edgetop.fit.speed import OLLAMA, EngineRatio, predict_energy, predict_speed
 
 PUBLISHED = Path(__file__).with_name("published.csv")
+UNSEEN = Path(__file__).with_name("unseen.csv")
+"""Found after the table was fitted, and kept apart from it: the rate of every model that is known here, in a stated
+quantization (Ollama's own is Q4_K_M), wholly on a device of the table; the doubtful ones among them."""
+
 SETTINGS = EngineSettings()
 """Those of rows that do not say what stays on the CPU."""
 
@@ -64,6 +69,9 @@ SIGMA_LEAST = 0.06
 
 KINDS_APART = 0.12
 """... and devices of one kind by this much at least, where few of them were measured."""
+
+OWN_BAND_ROWS = 8
+"""A device with so many rows has a band of its own, not that of its kind."""
 
 ALONE = {"decode": 0.35, "prefill": 0.6}
 """... and by judgement of a kind of which one device was measured."""
@@ -115,13 +123,13 @@ class Outcome(Struct, frozen=True, kw_only=True):
         return self.low <= self.measured <= self.high
 
 
-def published() -> list[Row]:
+def published(file: Path = PUBLISHED) -> list[Row]:
     """All rows of the engines that are predicted."""
     table = load_devices()
     models = {
         each.name: each for each in (*published_models(), *published_models(Path(__file__).with_name("models.csv")))
     }
-    with PUBLISHED.open(newline="", encoding="utf-8") as opened:
+    with file.open(newline="", encoding="utf-8") as opened:
         return [_row(cells, table[cells["device"]], models) for cells in csv.DictReader(opened)
                 if cells["engine"] in ENGINES]  # fmt: skip
 
@@ -160,9 +168,8 @@ def _settings(on_cpu: str) -> EngineSettings:
 
 
 def as_llama_cpp(row: Row) -> Row:
-    """A row of Ollama at the rate that llama.cpp would have. On GPUs it is slow with small models alone."""
-    ratio = OLLAMA["cpu"].decode if _processor_of(row) == "cpu" else 1.0
-    return replace(row, decode_tokens_per_s=row.decode_tokens_per_s / ratio)
+    """A row of Ollama at the rate that llama.cpp would have."""
+    return replace(row, decode_tokens_per_s=1 / OLLAMA[_processor_of(row)].without(1 / row.decode_tokens_per_s))
 
 
 def _processor_of(row: Row) -> str:
@@ -461,7 +468,7 @@ def outcomes(rows: Sequence[Row], *, as_is: bool) -> list[Outcome]:
         ollama = None if row.engine != "Ollama" else OLLAMA[_processor_of(row)] if as_is else of_ollama(others, row)
         decode = speed.decode_tokens_per_s
         if ollama is not None:
-            decode = in_engine(decode, ollama.decode, ollama.decode_sigma)
+            decode = ollama.rate(decode)
         figures = [("decode", decode, row.decode_tokens_per_s)]
         if row.prefill_tokens_per_s and speed.prefill_tokens_per_s is not None:
             figures.append(("prefill", speed.prefill_tokens_per_s, row.prefill_tokens_per_s))
@@ -471,7 +478,7 @@ def outcomes(rows: Sequence[Row], *, as_is: bool) -> list[Outcome]:
             if not isinstance(energy, Unavailable):
                 joules = energy.decode_j_per_token
                 if ollama is not None:
-                    joules = in_engine(joules, ollama.joules, ollama.joules_sigma)
+                    joules = banded(joules.value * ollama.joules, max(ollama.joules_sigma, sigma_in(joules)))
                 figures.append(("energy", joules, row.j_per_token))
         found += [
             Outcome(row=row, figure=name, predicted=each.value, low=each.low, high=each.high, measured=measured)
@@ -480,48 +487,66 @@ def outcomes(rows: Sequence[Row], *, as_is: bool) -> list[Outcome]:
     return found
 
 
-def in_engine(figure: Interval, ratio: float, sigma: float) -> Interval:
-    """A prediction for llama.cpp as one for another engine."""
-    return banded(figure.value * ratio, max(sigma, sigma_in(figure)))
-
-
 def of_ollama(rows: Sequence[Row], like: Row) -> EngineRatio:
-    """Figures of Ollama by those of llama.cpp, on what computes in a row; rows deviate so with their model left out."""
-    decode, decode_sigma = _ollama_ratio(rows, _processor_of(like), "decode")
-    joules, joules_sigma = _ollama_ratio(rows, _processor_of(like), "energy")
+    """Figures of Ollama by those of llama.cpp, on what computes in a row; rows deviate so with their model left out.
+
+    On processors the time of a token is a multiple, on GPUs it is longer by the same time for all models: there its own
+    part of the work stands out where a token takes a few milliseconds.
+    """
+    processor = _processor_of(like)
+    ratio = token_s = 0.0
+    if processor == "cpu":
+        ratio, decode_sigma = _typical(rows, processor, _time_ratio, lambda row, usual: _time_ratio(row) - usual)
+    else:
+        token_s, decode_sigma = _typical(
+            rows, processor, _added_s, lambda row, usual: log(_token_s(row) / (_predicted_s(row) + max(0.0, usual)))
+        )
+    joules, joules_sigma = _typical(rows, processor, _joules_ratio, lambda row, usual: _joules_ratio(row) - usual)
+    decode = exp(-ratio)
     if not joules_sigma:  # nobody measured it: the power is the same, and the time is not
-        joules, joules_sigma = 1 / decode, decode_sigma
-    return EngineRatio(decode, decode_sigma, joules, joules_sigma)
+        return EngineRatio(decode, decode_sigma, 1 / decode, decode_sigma)
+    return EngineRatio(decode, decode_sigma, exp(joules), joules_sigma, max(0.0, token_s))
 
 
-def _ollama_ratio(rows: Sequence[Row], processor: str, figure: str) -> tuple[float, float]:
-    logs: dict[tuple[str, str], list[float]] = {}
+def _typical(
+    rows: Sequence[Row], processor: str, figure: Callable[[Row], float], off_by: Callable[[Row, float], float]
+) -> tuple[float, float]:
+    """The middle one of the models, since it computes single ones with another program, and what the others are off."""
+    known: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        if row.engine != "llama.cpp" and _processor_of(row) == processor:
-            off = _ollama_log(row, figure)
-            if off is not None:
-                logs.setdefault((row.device, row.model), []).append(off)
-    by_model = {name: mean(each) for name, each in logs.items()}
-    errors = [off - mean([each for other, each in by_model.items() if other != name] or [0.0])
-              for name, each in logs.items() for off in each]  # fmt: skip
-    return exp(mean(by_model.values() or [0.0])), sqrt(mean(off**2 for off in errors)) if errors else 0.0
+        there = row.engine != "llama.cpp" and _processor_of(row) == processor and row.device in _with_llama_cpp()
+        if there and (figure is not _joules_ratio or row.j_per_token):
+            known.setdefault((row.device, row.model), []).append(row)
+    by_model = {name: mean(map(figure, each)) for name, each in known.items()}
+    errors = [off_by(row, median([each for other, each in by_model.items() if other != name] or [0.0]))
+              for name, own in known.items() for row in own]  # fmt: skip
+    return median(by_model.values() or [0.0]), sqrt(mean(off**2 for off in errors)) if errors else 0.0
 
 
 @cache
-def _ollama_log(row: Row, figure: str) -> float | None:
-    """Logarithm of measured by predicted; `None` on a device that llama.cpp was not measured on."""
-    table = load_devices()
-    if row.device not in _with_llama_cpp():
-        return None
-    machine = machine_of(table[row.device], row.mode)
-    speed = _predicted(row, machine)
-    if figure == "decode":
-        return log(row.decode_tokens_per_s / speed.decode_tokens_per_s.value)
-    energy = predict_energy(row.facts, machine, speed, settings=SETTINGS, threads=row.threads,
+def _predicted_s(row: Row) -> float:
+    """Time of a token in llama.cpp by the table."""
+    return float(1 / _decode(row, machine_of(load_devices()[row.device], row.mode)))
+
+
+def _token_s(row: Row) -> float:
+    return 1 / row.decode_tokens_per_s
+
+
+def _added_s(row: Row) -> float:
+    return _token_s(row) - _predicted_s(row)
+
+
+def _time_ratio(row: Row) -> float:
+    return log(_token_s(row) / _predicted_s(row))
+
+
+@cache
+def _joules_ratio(row: Row) -> float:
+    machine = machine_of(load_devices()[row.device], row.mode)
+    energy = predict_energy(row.facts, machine, _predicted(row, machine), settings=SETTINGS, threads=row.threads,
                             depth_tokens=row.depth_tokens)  # fmt: skip
-    if isinstance(energy, Unavailable) or not row.j_per_token:
-        return None
-    return log(row.j_per_token / energy.decode_j_per_token.value)
+    return 0.0 if isinstance(energy, Unavailable) else log((row.j_per_token or 0) / energy.decode_j_per_token.value)
 
 
 @cache
@@ -630,10 +655,16 @@ def _write_rows(fit: Fit, rows: Sequence[Row], found: Sequence[Outcome]) -> None
         for key, value in fit.of_row(name).items():
             cells[key] = f"{value:.4g}"
         for key, figure in (("sigma", "decode"), ("prefill_sigma", "prefill")):
-            known = [each for each in family.get(figure, [])
-                     if each.row.engine == "llama.cpp" and not each.row.is_shared_out]  # fmt: skip
-            devices = len({each.row.device for each in known})
-            band = sigma_of(known) if devices > 1 else ALONE[figure]
+            known: dict[str, list[Outcome]] = {}
+            for each in family.get(figure, []):
+                if each.row.engine == "llama.cpp" and not each.row.is_shared_out:
+                    known.setdefault(each.row.device, []).append(each)
+            devices = len(known)
+            if len(known.get(name, [])) >= OWN_BAND_ROWS:
+                band = sigma_of(known[name])
+            else:
+                # Each device counts once: one with many rows says little of the others.
+                band = sqrt(mean(sigma_of(each) ** 2 for each in known.values())) if devices > 1 else ALONE[figure]
             if not any(figure == "decode" or row.prefill_tokens_per_s for row in own):
                 band = max(KINDS_APART, band * sqrt(1 + 1 / max(1, devices)))
             cells[key] = f"{max(SIGMA_LEAST, band):.3g}"
@@ -659,14 +690,15 @@ def set_in_section(text: str, section: str, settings: Mapping[str, str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--as-is", action="store_true", help="the table as it stands, nothing left out")
+    parser.add_argument("--unseen", action="store_true", help="rows that were never fitted to, by that table")
     parser.add_argument("--write", action="store_true", help="write the fitted rates into the table")
     parser.add_argument("--rows", action="store_true", help="every row")
     arguments = parser.parse_args()
-    rows = published()
+    rows = published(UNSEEN if arguments.unseen else PUBLISHED)
     if arguments.write:
-        write(rows)
+        write(published())
         return
-    found = outcomes(rows, as_is=arguments.as_is)
+    found = outcomes(rows, as_is=arguments.as_is or arguments.unseen)
     kinds = Fit(rows).cells
     if arguments.rows:
         for each in found:

@@ -399,7 +399,7 @@ def assess(
         duty=_duty(place, energy, answer_j, answer_s),
         ollama=None
         if isinstance(speed, Unavailable)
-        else in_ollama(speed, energy, on_gpu=offloaded_share(facts, place.machine, settings) > 0.5),
+        else in_ollama(speed, energy, place.machine, on_gpu=offloaded_share(facts, place.machine, settings) > 0.5),
         draft=_draft(facts, speed, settings, workload, place),
     )  # fmt: skip
 

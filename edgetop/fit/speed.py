@@ -266,9 +266,20 @@ class EngineRatio(NamedTuple):
     decode_sigma: float
     joules: float
     joules_sigma: float
+    token_s: float = 0.0
+    """Each token takes so much longer, whatever the model."""
+
+    def rate(self, decode_tokens_per_s: Interval) -> Interval:
+        """What a rate of llama.cpp is in this engine."""
+        seconds = 1 / (decode_tokens_per_s.value * self.decode) + self.token_s
+        return banded(1 / seconds, max(sigma_of(decode_tokens_per_s), self.decode_sigma))
+
+    def without(self, seconds: float) -> float:
+        """The time of a token in llama.cpp that takes so long in this engine."""
+        return max(seconds / 2, seconds - self.token_s) * self.decode
 
 
-OLLAMA = {"cpu": EngineRatio(0.884, 0.179, 1.131, 0.179), "gpu": EngineRatio(0.823, 0.342, 1.314, 0.191)}
+OLLAMA = {"cpu": EngineRatio(0.934, 0.191, 1.070, 0.191), "gpu": EngineRatio(1.0, 0.321, 1.407, 0.176, 0.0011)}
 """By what computes; joules on a CPU, which nobody published, follow from the time. `benchmarks/device_fit.py` fits them
 to published rows of Ollama: it decodes with a llama.cpp of its own, and computes some models with another program."""
 
@@ -281,16 +292,19 @@ class OllamaPrediction(Struct, frozen=True, kw_only=True):
 
 
 def in_ollama(
-    speed: SpeedPrediction, energy: EnergyPrediction | Unavailable, *, on_gpu: bool
+    speed: SpeedPrediction, energy: EnergyPrediction | Unavailable, machine: Machine, *, on_gpu: bool
 ) -> OllamaPrediction | None:
-    """What Ollama makes of a prediction by the device table; `None` of others, which are of the engine that was run."""
-    if speed.basis != "device table":
+    """What Ollama makes of a prediction by the device table; `None` of others, which are of the engine that was run.
+
+    It leaves the integrated graphics of most PCs alone: published rows with them have the rates of the processor.
+    """
+    of_a_pc = machine.features is not None and "AVX2" in machine.features
+    if speed.basis != "device table" or (on_gpu and machine.gpu_shares_memory and of_a_pc):
         return None
     ratio = OLLAMA["gpu" if on_gpu else "cpu"]
-    decode = speed.decode_tokens_per_s
     joules = None if isinstance(energy, Unavailable) else energy.decode_j_per_token
     return OllamaPrediction(
-        decode_tokens_per_s=banded(decode.value * ratio.decode, max(sigma_of(decode), ratio.decode_sigma)),
+        decode_tokens_per_s=ratio.rate(speed.decode_tokens_per_s),
         decode_j_per_token=None
         if joules is None
         else banded(joules.value * ratio.joules, max(sigma_of(joules), ratio.joules_sigma)),
