@@ -100,11 +100,7 @@ def other_modes(arguments: argparse.Namespace, settings: Settings) -> dict[str, 
         return {}
     named = named_device(arguments.device, default_file())
     names = [name for name in named.device.modes if name != mode_of(named.device, arguments.power_mode)]
-    return {name: run_target(_with_mode(arguments, name), settings) for name in names}
-
-
-def _with_mode(arguments: argparse.Namespace, name: str) -> argparse.Namespace:
-    return argparse.Namespace(**{**vars(arguments), "power_mode": name})
+    return {name: run_target(argparse.Namespace(**{**vars(arguments), "power_mode": name}), settings) for name in names}
 
 
 def _judged(place: RunTarget, settings: Settings) -> RunTarget:
@@ -622,9 +618,14 @@ def show_devices(chosen: str | None) -> int:
     return 0
 
 
-UNITS: dict[Quantity, str] = {
-    "memory": "bytes", "decode": "tokens_per_s", "prefill": "tokens_per_s", "first token": "s", "energy": "j_per_token",
-}  # fmt: skip
+FIGURES: dict[Quantity, tuple[str, Callable[[float], str]]] = {
+    "memory": ("bytes", format_bytes),
+    "decode": ("tokens_per_s", format_rate),
+    "prefill": ("tokens_per_s", format_rate),
+    "first token": ("s", format_seconds),
+    "energy": ("j_per_token", lambda value: f"{format_significant(value)} J/tok"),
+}
+"""Unit and text of a figure."""
 
 
 class HistoryRow(NamedTuple):
@@ -632,6 +633,10 @@ class HistoryRow(NamedTuple):
 
     outcome: Outcome
     held: PredictedVsMeasured
+
+    def text(self, value: float) -> str:
+        """A value of the figure."""
+        return FIGURES[self.held.quantity][1](value)
 
 
 _BANDS = {None: NOT_AVAILABLE, True: "inside", False: "outside"}
@@ -654,18 +659,11 @@ HISTORY_COLUMNS: tuple[Column[HistoryRow], ...] = (
     Column("n_threads", lambda row: row.outcome.load.settings.n_threads),
     Column("depth_tokens", lambda row: round(row.outcome.measured.depth_tokens)),
     Column("figure", lambda row: row.held.quantity, "FIGURE"),
-    Column("unit", lambda row: UNITS[row.held.quantity]),
-    Column(
-        "predicted",
-        lambda row: row.held.predicted,
-        "PREDICTED",
-        lambda row: _value(row.held.quantity, row.held.predicted),
-    ),
+    Column("unit", lambda row: FIGURES[row.held.quantity][0]),
+    Column("predicted", lambda row: row.held.predicted, "PREDICTED", lambda row: row.text(row.held.predicted)),
     Column("low", lambda row: row.held.low),
     Column("high", lambda row: row.held.high),
-    Column(
-        "measured", lambda row: row.held.measured, "MEASURED", lambda row: _value(row.held.quantity, row.held.measured)
-    ),
+    Column("measured", lambda row: row.held.measured, "MEASURED", lambda row: row.text(row.held.measured)),
     Column("error", lambda row: row.held.error, "ERROR", lambda row: f"{row.held.error:+.1%}"),
     Column("inside", lambda row: row.held.inside, "BAND", lambda row: _BANDS[row.held.inside]),
     Column("basis", lambda row: row.outcome.prediction.basis, "BASIS"),
@@ -707,14 +705,7 @@ def _as_object(outcome: Outcome) -> dict[str, Any]:
         "settings": outcome.load.settings,
         "prediction": outcome.prediction,
         "measured": outcome.measured,
-        "held": [
-            {
-                **{name: getattr(held, name) for name in held.__struct_fields__},
-                "error": held.error,
-                "inside": held.inside,
-            }
-            for held in outcome.held
-        ],
+        "held": [{**_fields(held), "error": held.error, "inside": held.inside} for held in outcome.held],
     }
 
 
@@ -726,15 +717,3 @@ def _accuracy_cells(record: PredictionAccuracy) -> list[str]:
         f"{record.median_bias:+.1%}",
         NOT_AVAILABLE if record.inside is None else f"{record.inside} of {record.count}",
     ]
-
-
-def _value(quantity: Quantity, value: float) -> str:
-    match quantity:
-        case "memory":
-            return format_bytes(value)
-        case "first token":
-            return format_seconds(value)
-        case "energy":
-            return f"{format_significant(value)} J/tok"
-        case _:
-            return format_rate(value)

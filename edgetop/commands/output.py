@@ -259,7 +259,7 @@ GAP = 2
 TEXT_LEAST = 16
 """A text is not cut to fewer characters."""
 
-_FIGURE = re.compile(r"[-+<>~≈]?\d|n/a$")
+_FIGURE = r"[-+<>~≈]?\d|n/a$"
 
 
 def _table_columns() -> int:
@@ -271,7 +271,7 @@ def _table_columns() -> int:
 
 def _least_width(cell: str) -> int:
     width = _width(cell)
-    return width if _FIGURE.match(cell) else min(width, TEXT_LEAST)
+    return width if re.match(_FIGURE, cell) else min(width, TEXT_LEAST)
 
 
 def _padded(cell: str, width: int) -> str:

@@ -376,6 +376,18 @@ class Tensor(Struct, frozen=True):
         return count
 
 
+def layer_of(name: str) -> tuple[int | None, str]:
+    """Layer of a tensor such as `blk.12.attn_q.weight`, and what follows; `None` and the whole name without a layer."""
+    prefix, _, rest = name.partition(".")
+    number, dot, short = rest.partition(".")
+    if prefix != "blk" or not dot or not (number.isascii() and number.isdecimal()) or len(number) > _LAYER_DIGITS_MAX:
+        return None, name
+    return int(number), short
+
+
+_LAYER_DIGITS_MAX = 6
+
+
 class GgufHeader(Struct, frozen=True):
     """The header of one file. Of a split model each file has its own, and only its own tensors."""
 

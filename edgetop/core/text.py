@@ -46,7 +46,7 @@ def literal(text: str, *, ascii: bool = False) -> str:  # noqa: A002 - the optio
     `ascii`. Combining marks beyond MARKS_MAX on one character are counted instead of drawn. Other letters stay as they
     are, with `ascii` as well: it is a choice of glyphs, not of language.
     """
-    if text.isascii() and text.isprintable():
+    if text.isprintable() and _is_latin(text):
         return text
     # Compiled when they are needed, which takes milliseconds; re keeps them.
     text = re.sub(_UNSAFE, _shown_as_caret if ascii else _shown_as_picture, text)
@@ -117,10 +117,7 @@ def markdown_table(rows: Sequence[Sequence[str]], numeric: Container[str] = ()) 
 
 def markdown_text(text: str) -> str:
     """`text` in one line of Markdown, of which no HTML, link, picture or column of a table is made."""
-    return _MARKUP.sub(_escaped_markup, one_line(text))
-
-
-_MARKUP = re.compile(r"[\\|\[<>&]")
+    return re.sub(r"[\\|\[<>&]", _escaped_markup, one_line(text))
 
 
 def _escaped_markup(match: re.Match[str]) -> str:

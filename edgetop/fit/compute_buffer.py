@@ -20,6 +20,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from edgetop.core.engine_settings import KV_TYPE, EngineSettings
+from edgetop.core.gguf import layer_of
 from edgetop.core.sources import Unavailable
 from edgetop.fit.kv_cache import N_BATCH_DEFAULT, N_UBATCH_DEFAULT, Layer, cells_of, is_quantized, layers_of, padded
 from edgetop.fit.model_facts import ModelFacts
@@ -595,14 +596,14 @@ def _deciding_layers(facts: ModelFacts) -> list[int]:
     layers = layers_of(facts)
     if isinstance(layers, Unavailable):
         return []
-    by_layer: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
+    by_layer: dict[int | None, list[tuple[str, tuple[int, ...]]]] = {}
     for tensor in facts.tensors:
-        block, _, name = tensor.name.removeprefix("blk.").partition(".")
-        by_layer.setdefault(block, []).append((name, tensor.shape))
+        of_layer, name = layer_of(tensor.name)
+        by_layer.setdefault(of_layer, []).append((name, tensor.shape))
     seen: dict[object, int] = {}
     deciding = []
     for index, layer in enumerate(layers):
-        kind = (layer, tuple(by_layer.get(str(index), ())))
+        kind = (layer, tuple(by_layer.get(index, ())))
         seen[kind] = seen.get(kind, 0) + 1
         if seen[kind] <= _ALIKE_MAX or index == len(layers) - 1:
             deciding.append(index)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -220,12 +220,36 @@ def named_device(name: str, own: Path | None = None) -> NamedDevice:
 
 def _part(name: str) -> dict[str, Device] | None:
     """The one device of our own table with exactly this name, a size of memory left aside."""
-    key = _SIZE.sub("", name.strip())
+    key = re.sub(_SIZE, "", name.strip())
     text = TABLE.read_text("utf-8")
     if not re.fullmatch(r"[a-z0-9-]+", key) or f"\n[{key}]\n" not in text:
         return None
-    parts = re.findall(rf"(?ms)^\[{key}[\].].*?(?=^\[|\Z)", text)
+    return _parts(text, [key])
+
+
+def _parts(text: str, keys: Iterable[str]) -> dict[str, Device]:
+    """Some devices of the text of our own table."""
+    parts = (part for key in keys for part in re.findall(rf"(?ms)^\[{key}[\].].*?(?=^\[|\Z)", text))
     return _decoded("".join(parts).encode(), TABLE)
+
+
+def devices_like(models: Iterable[str], own: Path | None = None) -> DeviceTable:
+    """All devices that may be a board or cards which name themselves so, by as little reading as that takes.
+
+    Raises UsageError as `load_devices` does.
+    """
+    wanted = [model.casefold() for model in models if model]
+    if own is not None and own.exists():
+        return load_devices(own)
+    if not wanted:
+        return {}
+    text = TABLE.read_text("utf-8")
+    keys = [
+        key
+        for key, listed in re.findall(r"(?m)^\[([a-z0-9-]+)\]\n(?:[^\[\n].*\n)*?models = \[(.*)\]$", text)
+        if any(model.startswith(each.casefold()) for each in re.findall(r'"(.*?)"', listed) for model in wanted)
+    ]
+    return _parts(text, keys) | {device.name: device for device in _rows()}
 
 
 class NamedDevice(NamedTuple):
@@ -236,8 +260,8 @@ class NamedDevice(NamedTuple):
     """The size of its memory, where that was said."""
 
 
-_SIZE = re.compile(r"[\s:,(]+(\d{1,4})\s*(?:g|gb|gib)\)?$|(?<=\D)(\d{1,4})(?:gb|gib)$", re.IGNORECASE)
-_MAKERS = re.compile(
+_SIZE = r"(?i)[\s:,(]+(\d{1,4})\s*(?:g|gb|gib)\)?$|(?<=\D)(\d{1,4})(?:gb|gib)$"
+_MAKERS = (
     r"\b(nvidia|geforce|rtx|rx|amd|radeon|intel|apple|macbook (?:pro|air)|mac ?(?:mini|studio|pro)|imac|macbook|mac|"
     r"gpu|graphics)\b"
 )
@@ -248,7 +272,7 @@ def find_device(devices: DeviceTable, name: str) -> NamedDevice:
 
     Raises UsageError that says what is like it.
     """
-    size = _SIZE.search(name.strip())
+    size = re.search(_SIZE, name.strip())
     tried: list[tuple[str, float | None]] = [(name, None)]
     if size is not None:
         tried.insert(0, (name.strip()[: size.start()], float(size[1] or size[2])))
@@ -280,14 +304,14 @@ def _forms_of(devices: DeviceTable) -> dict[str, str]:
         found.setdefault(_plain(device.name), device.name)
     for device in devices.values():
         for text in (device.title, *device.models, *device.aliases):
-            for form in _forms(_SIZE.sub("", text)) + _forms(text):
+            for form in _forms(re.sub(_SIZE, "", text)) + _forms(text):
                 found.setdefault(form, device.name)
     return found
 
 
 def _forms(text: str) -> list[str]:
     """Without capitals, blanks and signs; the same without makers and kinds of computers."""
-    bare = _MAKERS.sub(" ", re.sub(r"[^a-z0-9+]+", " ", text.casefold()))
+    bare = re.sub(_MAKERS, " ", re.sub(r"[^a-z0-9+]+", " ", text.casefold()))
     forms = dict.fromkeys((_plain(text), _plain(bare), _plain(re.sub(r"\([^)]*\)", "", text))))
     return [form for form in forms if form]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from edgetop.core.engine_choices import KvType
-from edgetop.core.gguf import TENSOR_TYPES, GgufArray, GgufHeader, Value
+from edgetop.core.gguf import TENSOR_TYPES, GgufArray, GgufHeader, Value, layer_of
 from edgetop.core.sources import Unavailable
 from edgetop.fit.model_facts import ModelFacts
 
@@ -173,9 +173,9 @@ def _sees_window(index: int, period: int, rule: SlidingWindow) -> bool:
 def _names_by_layer(facts: ModelFacts) -> dict[int, list[str]]:
     names: dict[int, list[str]] = {index: [] for index in range(facts.n_layer or 0)}
     for tensor in facts.tensors:
-        block, _, rest = tensor.name.removeprefix("blk.").partition(".")
-        if tensor.name.startswith("blk.") and block.isdecimal() and int(block) in names:
-            names[int(block)].append(rest)
+        layer, short = layer_of(tensor.name)
+        if layer is not None and layer in names:
+            names[layer].append(short)
     return names
 
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from edgetop.core.engine_choices import KvType
 from edgetop.core.engine_settings import KV_TYPE, EngineSettings, MemoryBreakdown, default_n_ctx
-from edgetop.core.gguf import GgufArray, Tensor
+from edgetop.core.gguf import GgufArray, Tensor, layer_of
 from edgetop.core.sources import Unavailable
 from edgetop.fit.compute_buffer import compute_buffer, micro_batch
 from edgetop.fit.kv_cache import CELLS_STEP, block_elements, is_quantized, kv_bytes, layers_of
@@ -29,7 +29,7 @@ CONTIGUOUS_MAX_BYTES = 1_100_000_000
 """About the largest block that CUDA could allocate on L4T R36.4.7, whatever was free
 (https://www.smolhub.com/posts/jetson-nano-super-benchmark-non-reasoning/)."""
 
-_TRAPPED = re.compile(r"36\.4\.7(\.|$)")
+_TRAPPED = "36.4.7"
 
 TRAP_NOTE = (
     "Jetson Linux R36.4.7 fails to give the GPU more than about 1.1 GB in one piece (NvMapMemAllocInternalTagged: "
@@ -71,7 +71,7 @@ def main_memory(
 ) -> MemoryRoom:
     """The room in main memory. `l4t_version` is a Jetson's, such as `36.4.7`."""
     notes = []
-    trapped = shared_with_gpu and bool(_TRAPPED.match(l4t_version))
+    trapped = shared_with_gpu and f"{l4t_version}.".startswith(f"{_TRAPPED}.")
     if shared_with_gpu:
         notes.append(SHARED_NOTE)
     if trapped:
@@ -99,7 +99,6 @@ Features = frozenset[str]
 MATMUL_INT8."""
 
 _ALIGNMENT_BYTES = 32
-_BLOCK = re.compile(r"blk\.(\d{1,6})\.(.+)")
 _X86_64 = frozenset({"AVX2"})
 _AARCH64 = frozenset({"NEON", "DOTPROD"})
 _NOT_MULTIPLIED = ("conv1d", "shortconv.conv", "_norm", "rope", "altup", "ssm_a", "ssm_d")
@@ -156,8 +155,8 @@ def repacking(
     ahead = max(0, facts.header.whole(f"{facts.architecture}.nextn_predict_layers") or 0)
     n_layer = (facts.n_layer or 0) - ahead
     for tensor in facts.tensors:
-        block = _BLOCK.match(tensor.name)
-        if ahead and block is not None and int(block[1]) >= n_layer:
+        layer, _ = layer_of(tensor.name)
+        if ahead and layer is not None and layer >= n_layer:
             continue  # predicts further tokens; the library leaves it alone
         if tensor.name in on_gpu:
             continue
@@ -199,10 +198,10 @@ def _is_multiplied(tensor: Tensor) -> bool:
     """Whether the tensor is a matrix, or a stack of experts, that activations are multiplied with."""
     if tensor.name == "output.weight":
         return True
-    block = _BLOCK.fullmatch(tensor.name)
-    if block is None or not block[2].endswith(".weight") or any(word in block[2] for word in _NOT_MULTIPLIED):
+    layer, name = layer_of(tensor.name)
+    if layer is None or not name.endswith(".weight") or any(word in name for word in _NOT_MULTIPLIED):
         return False
-    return len(tensor.shape) == 2 or (len(tensor.shape) == 3 and "_exps" in block[2])
+    return len(tensor.shape) == 2 or (len(tensor.shape) == 3 and "_exps" in name)
 
 
 MemoryBasis = Literal["llama.cpp", "formula"]
@@ -417,8 +416,7 @@ def _place(facts: ModelFacts, settings: EngineSettings) -> OnGpu:
     size_bytes, read, read_there, work, work_there = 0, 0.0, 0.0, 0.0, 0.0
     tied = all(tensor.name != OUTPUT for tensor in facts.tensors)
     for tensor, use in zip(facts.tensors, tensor_uses(facts), strict=True):
-        block = _BLOCK.match(tensor.name)
-        layer = int(block[1]) if block else None
+        layer, _ = layer_of(tensor.name)
         there = layer >= first if layer is not None else not tensor.name.endswith("token_embd.weight")
         if layer is not None and layer < (settings.n_cpu_moe or 0) and "_exps" in tensor.name:
             there = False

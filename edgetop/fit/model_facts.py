@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -27,7 +26,7 @@ from msgspec.structs import replace
 
 from edgetop.core.engine_choices import LAYERS_MAX
 from edgetop.core.errors import ModelError
-from edgetop.core.gguf import FILE_TYPES, TENSOR_TYPES, GgufArray, GgufError, GgufHeader, Tensor, Value
+from edgetop.core.gguf import FILE_TYPES, TENSOR_TYPES, GgufArray, GgufError, GgufHeader, Tensor, Value, layer_of
 from edgetop.core.text import one_line
 from edgetop.io.model_file import Purpose, purpose_of, read_headers, refused, require_text
 
@@ -51,8 +50,7 @@ ARCHITECTURES = frozenset(_NAMES.split())
 
 EXPERTS_MAX = 1024
 _METADATA_OFFSET = 24
-_BLOCK = re.compile(r"blk\.(\d{1,6})\.")
-_ATTENTION = re.compile(r"blk\.(\d{1,6})\.attn_(?:q|qkv)\.weight")
+_QUERIES = ("attn_q.weight", "attn_qkv.weight")
 _PER_LAYER = ("attention.head_count", "attention.head_count_kv", "feed_forward_length", "expert_used_count")
 
 
@@ -103,7 +101,7 @@ def _check_layers(header: GgufHeader, n_layer: int) -> None:
         numbers = header.whole_numbers(key)
         if value is not None and (numbers is None or not all(0 <= number < 2**32 for number in numbers)):
             raise GgufError(_offset(header, key), f"{key} is not a count")
-    there = {int(block[1]) for tensor in header.tensors if (block := _BLOCK.match(tensor.name))}
+    there = {layer for tensor in header.tensors if (layer := layer_of(tensor.name)[0]) is not None}
     lacking = set(range(n_layer - ahead)) - there
     if there and lacking and name != "deci":  # whose pruned layers may be empty
         key = f"{name}.block_count"
@@ -119,17 +117,17 @@ def _check_heads(header: GgufHeader, n_layer: int) -> None:
     lengths = [f"{header.architecture}.attention.{each}_length" for each in ("key", "value")]
     widest = header.whole(f"{header.architecture}.embedding_length") or 2**32
     for tensor in header.tensors:
-        block = _ATTENTION.match(tensor.name)
-        if not block or int(block[1]) >= n_layer:
+        layer, short = layer_of(tensor.name)
+        if layer is None or layer >= n_layer or not short.startswith(_QUERIES):
             continue
-        count = heads[int(block[1]) if len(heads) > 1 else 0]
+        count = heads[layer if len(heads) > 1 else 0]
         if not count:
-            raise GgufError(_offset(header, key), f"{key} is 0, but layer {block[1]} attends")
+            raise GgufError(_offset(header, key), f"{key} is 0, but layer {layer} attends")
         if count > widest:
             raise GgufError(_offset(header, key), f"{key} is {count}, but an embedding has {widest} numbers")
         for length in lengths:
             if header.metadata.get(length, 1) == 0:
-                raise GgufError(_offset(header, length), f"{length} is 0, but layer {block[1]} attends")
+                raise GgufError(_offset(header, length), f"{length} is 0, but layer {layer} attends")
 
 
 def _check_experts(header: GgufHeader) -> None:
@@ -153,13 +151,12 @@ def _offset(header: GgufHeader, key: str) -> int:
 
 Use = Literal["multiplied", "looked up", "unused", "not loaded"]
 
-_BLOCK_TENSOR = re.compile(r"blk\.(\d{1,6})\.(.+)")
-_EXPERTS = re.compile(r"ffn_(?:gate|up|down|gate_up)_(?:ch)?exps\.")
+_EXPERTS = tuple(f"ffn_{part}_{kind}." for part in ("gate", "up", "down", "gate_up") for kind in ("exps", "chexps"))
 _LOOKED_UP = frozenset({"per_layer_token_embd.weight", "position_embd.weight", "token_types.weight"})
 _NOT_FOR_DECODING = ("enc.", "cls.", "dense_2.", "dense_3.")
 """The encoder of T5 runs once per prompt; the others make classes or embeddings."""
 
-_KEY_OR_VALUE = re.compile(r"attn_(?:k|v|k_norm|v_norm)\.")
+_KEY_OR_VALUE = ("attn_k.", "attn_v.", "attn_k_norm.", "attn_v_norm.")
 
 
 class ModelShape(Struct, frozen=True, kw_only=True):
@@ -220,18 +217,18 @@ def _use_of(tensor: Tensor, shape: ModelShape) -> TensorUse:
         return _row(tensor)
     if name.startswith(_NOT_FOR_DECODING):
         return _UNUSED
-    block = _BLOCK_TENSOR.fullmatch(name)
-    return _WHOLE if block is None else _use_in_block(tensor, int(block[1]), block[2], shape)
+    layer, short = layer_of(name)
+    return _WHOLE if layer is None else _use_in_block(tensor, layer, short, shape)
 
 
 def _use_in_block(tensor: Tensor, layer: int, name: str, shape: ModelShape) -> TensorUse:
     if shape.n_layer - shape.n_layer_ahead <= layer < shape.n_layer:
         return _NOT_LOADED
-    if shape.n_layer - shape.n_layer_shared_kv <= layer < shape.n_layer and _KEY_OR_VALUE.match(name):
+    if shape.n_layer - shape.n_layer_shared_kv <= layer < shape.n_layer and name.startswith(_KEY_OR_VALUE):
         return _UNUSED
     if name.startswith("vis_"):  # CogVLM's experts for images
         return _UNUSED
-    if _EXPERTS.match(name) and tensor.shape:
+    if name.startswith(_EXPERTS) and tensor.shape:
         return TensorUse("multiplied", _share(shape, layer, tensor.shape[-1]))
     if name.startswith("ffn_gate_tid2eid"):  # a token's experts, from a table
         return _row(tensor)

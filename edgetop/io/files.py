@@ -186,7 +186,7 @@ TOML_BYTES_MAX = 2**20
 TOML_PARTS_MAX = 16
 """Parts of a dotted key, of which each becomes a table."""
 
-_TOML_TEXT = re.compile(
+_TOML_TEXT = (
     r'"""[\s\S]*?(?:"""|\Z)'
     r"|'''[\s\S]*?(?:'''|\Z)"
     r'|"(?:[^"\\\n]|\\.)*"?'
@@ -195,7 +195,7 @@ _TOML_TEXT = re.compile(
 )
 """Strings and comments; one that does not end goes to the end of its line or file."""
 
-_TOML_DOTTED = re.compile(rf'(?<![\w"-])(?:[\w"-]+[ \t]*\.[ \t]*){{{TOML_PARTS_MAX},}}', re.ASCII)
+_TOML_DOTTED = rf'(?a)(?<![\w"-])(?:[\w"-]+[ \t]*\.[ \t]*){{{TOML_PARTS_MAX},}}'
 
 
 def read_toml(path: Path, *, regular: bool = True) -> dict[str, Any]:
@@ -219,7 +219,7 @@ def read_toml(path: Path, *, regular: bool = True) -> dict[str, Any]:
 def toml_text(path: Path, *, regular: bool = True) -> str:
     """The text of a TOML file that a parser can take; raises as `read_toml` does."""
     text = read_small(path, TOML_BYTES_MAX, regular=regular).decode("utf-8-sig")
-    if _TOML_DOTTED.search(_TOML_TEXT.sub('""', text)):
+    if re.search(_TOML_DOTTED, re.sub(_TOML_TEXT, '""', text)):
         raise ValueError(f"a key has more than {TOML_PARTS_MAX} parts")
     return text
 

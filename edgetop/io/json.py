@@ -20,8 +20,6 @@ from edgetop.io.files import as_utf8, read_small, write_atomically
 
 T = TypeVar("T")
 
-_SURROGATES = re.compile("[\ud800-\udfff]")
-
 
 def encode(value: object, *, indented: bool = False) -> bytes:
     """JSON of structs, containers and plain values; NaN and infinity become null.
@@ -50,10 +48,7 @@ def printable(encoded: bytes) -> bytes:
     r"""JSON that means the same, with controls, bidirectional marks, tags and the like as \u escapes."""
     if encoded.isascii() and b"\x7f" not in encoded:
         return encoded
-    return _NOT_ASCII.sub(_escaped, encoded.decode()).encode()
-
-
-_NOT_ASCII = re.compile("[^\x00-\x7e]+")
+    return re.sub("[^\x00-\x7e]+", _escaped, encoded.decode()).encode()
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -98,7 +93,7 @@ def _parts(value: object) -> object:
 def _without_surrogates(value: Any) -> Any:  # noqa: ANN401 - any JSON
     match value:
         case str():
-            return _SURROGATES.sub("\ufffd", value)
+            return re.sub("[\ud800-\udfff]", "\ufffd", value)
         case dict():
             return {_without_surrogates(name): _without_surrogates(each) for name, each in value.items()}
         case list() | tuple():

@@ -19,7 +19,7 @@ Area = Literal["edgetop", "engine", "sensors", "servers", "decisions", "defect"]
 LOG_VARIABLE = "EDGETOP_LOG"
 """Of the option --log."""
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@|(?i:(?<=key=)|(?<=token=))[^&\s]+")
+_CREDENTIALS = r"(?<=://)[^/@\s]+@|(?i:(?<=key=)|(?<=token=))[^&\s]+"
 
 
 class _Log:
@@ -57,7 +57,7 @@ def close_log() -> None:
 def log(area: Area, text: str) -> None:
     """One line."""
     if _LOG.path is not None:
-        _write(f"{_stamp()} {area:<9} {_CREDENTIALS.sub('…', one_line(text))}\n")
+        _write(f"{_stamp()} {area:<9} {re.sub(_CREDENTIALS, '…', one_line(text))}\n")
 
 
 def log_exception(error: BaseException) -> None:

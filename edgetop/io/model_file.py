@@ -176,8 +176,8 @@ def check_part(shown: str, header: GgufHeader, part: int, count: int) -> None:
 PREFERRED = ("Q4_K_M", "Q4_0", "Q5_K_M", "Q4_1", "Q8_0")
 """Quantizations to choose from when none is named, best first for small machines."""
 
-_NAMED = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<quantization>[\w.-]+))?")
-_PART = re.compile(r"-([0-9]{5})-of-([0-9]{5})\.gguf$", re.IGNORECASE)
+_NAMED = r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<quantization>[\w.-]+))?"
+_PART = r"(?i)-([0-9]{5})-of-([0-9]{5})\.gguf$"
 
 
 class HubModel(Struct, frozen=True):
@@ -201,7 +201,7 @@ class SplitPart(Struct, frozen=True):
 
 def parse(text: str) -> HubModel:
     """Read hf:owner/repo[:quant]. Raises ModelError."""
-    match = _NAMED.fullmatch(text)
+    match = re.fullmatch(_NAMED, text)
     if match is None:
         raise ModelError(f"{one_line(text)} does not name a repository", "write hf:owner/repo or hf:owner/repo:Q4_K_M")
     return HubModel(match["repo"], match["quantization"])
@@ -209,7 +209,7 @@ def parse(text: str) -> HubModel:
 
 def part_of(file: str) -> SplitPart | None:
     """Read the name of a file of a split model; `None` for any other name."""
-    match = _PART.search(file)
+    match = re.search(_PART, file)
     part = SplitPart(file[: match.start()], int(match[1]), int(match[2])) if match else None
     return part if part is not None and 0 < part.number <= part.count else None
 
@@ -482,7 +482,7 @@ def content_key(path: Path) -> str:
 DIGESTS_FILE = "model-digests.json"
 _DIGESTS_MAX = 500
 _PIECE_BYTES = 4 * 2**20
-_NAMED_BY_DIGEST = re.compile(r"(?:sha256-)?([0-9a-f]{64})")
+_NAMED_BY_DIGEST = r"(?:sha256-)?([0-9a-f]{64})"
 
 
 class _Digests(Struct):
@@ -493,7 +493,7 @@ class _Digests(Struct):
 def known_digest(path: Path) -> str:
     """The SHA-256 of a model without reading it: of an earlier time, or of its name in a store; else empty."""
     files = _files_of(path)
-    named = _NAMED_BY_DIGEST.fullmatch(files[0].name) if len(files) == 1 else None
+    named = re.fullmatch(_NAMED_BY_DIGEST, files[0].name) if len(files) == 1 else None
     if named is not None and "blobs" in files[0].parts:
         return named[1]
     key = _digest_key(files)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -88,7 +89,7 @@ class AlertChange(Struct, frozen=True, kw_only=True):
 
 def parse_alert(text: str) -> Alert:
     """Read one such as `temperature.cpu > 80` or `energy.j_per_token > 1.5 for 60s`; its shape has been checked."""
-    found = ALERT_SHAPE.fullmatch(text)
+    found = re.fullmatch(ALERT_SHAPE, text)
     assert found is not None  # noqa: S101 - the option's parser has read it
     operator: Operator = found["operator"]  # type: ignore[assignment]
     return Alert(

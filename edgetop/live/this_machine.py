@@ -24,7 +24,7 @@ from edgetop.core.format import plural
 from edgetop.core.records import DeviceInfo, ModelLoaded, PastRun, Prediction, machine_key
 from edgetop.core.sources import BATTERY_ENERGY, Unavailable
 from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess, predict
-from edgetop.fit.devices import default_file, load_devices, this_machine
+from edgetop.fit.devices import default_file, devices_like, this_machine
 from edgetop.fit.learning import run_of
 from edgetop.fit.machine import Machine
 from edgetop.fit.machine_profile import (
@@ -38,7 +38,6 @@ from edgetop.fit.machine_profile import (
 )
 from edgetop.fit.memory import MemoryRoom, gpu_memory, main_memory
 from edgetop.fit.model_facts import ModelFacts, read_facts
-from edgetop.inference.llama.library import offloads_to_gpu
 from edgetop.io.cpus import decode_threads
 from edgetop.io.files import FILE_SUFFIX
 from edgetop.io.json import load_kept, save_kept
@@ -239,17 +238,20 @@ def assess_now(path: Path, settings: EngineSettings, host: Host, *, freed_bytes:
 
 def own_machine(device: DeviceInfo, profile: MachineProfile | None, gpu_names: tuple[str, ...] = ()) -> Machine:
     """This machine with what was measured of it and what the table knows of its model and of its graphics cards."""
-    # Without a name of its own it is no device of the table, which takes longer to read than all the rest.
-    table = load_devices(default_file()) if device.model or gpu_names else {}
+    table = devices_like((device.model, *gpu_names), default_file())
     machine = this_machine(device, profile, table, gpu_names=gpu_names)
-    if (machine.gpu is not None or gpu_names) and not offloads_to_gpu():
+    if machine.gpu is None and not gpu_names:
+        return machine
+    from edgetop.inference.llama.library import offloads_to_gpu  # noqa: PLC0415 - only where there is a GPU
+
+    if not offloads_to_gpu():
         machine = this_machine(device, profile, table, gpu_offload=False)
         if gpu_names:
             note = (
                 f"{', '.join(gpu_names)} is not used: this llama.cpp is built without GPU; `edgetop engine` says more."
             )
             machine = replace(machine, notes=(*machine.notes, note))
-    elif gpu_names and machine.gpu is None:
+    elif machine.gpu is None:
         note = f"{', '.join(gpu_names)}: not in the device table; a chat or a bench with it teaches its speed."
         machine = replace(machine, notes=(*machine.notes, note))
     return machine
@@ -270,7 +272,7 @@ def all_cards(cards: Sequence[MemoryRoom]) -> MemoryRoom | None:
 
 def battery_j(host: Host) -> float | None:
     """What is left in the battery; `None` without one."""
-    if not host.path("/sys/class/power_supply").is_dir():
+    if next(host.path("/sys/class/power_supply").glob("*"), None) is None:
         return None
     from edgetop.telemetry import battery  # noqa: PLC0415 - most boards have no battery
 

@@ -183,7 +183,7 @@ def path(value: str) -> Path:
         raise ValueError(f"a path; {error.what.rpartition(': ')[2]}") from None
 
 
-ALERT_SHAPE: Final = re.compile(
+ALERT_SHAPE: Final = (
     r"\s*(?P<name>[\w.:@%\[\]-]+)\s*(?P<operator><=?|>=?)\s*(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,2})?)"
     r"(?:\s+for\s+(?P<time>\d{1,9}(?:\.\d+)?)\s*(?P<unit>s|min|m|h|))?\s*"
 )
@@ -192,7 +192,7 @@ ALERT_SHAPE: Final = re.compile(
 
 def alert(value: str) -> tuple[str, ...]:
     """One limit of several."""
-    if ALERT_SHAPE.fullmatch(value) is None:
+    if re.fullmatch(ALERT_SHAPE, value) is None:
         raise ValueError("a limit such as 'temperature.cpu > 80' or 'energy.j_per_token > 1.5 for 60s'")
     return (value,)
 
@@ -398,7 +398,7 @@ PORT_DEFAULT = 50052
 SERVERS_MAX = 16
 """GGML_RPC_MAX_SERVERS of ggml-rpc.h."""
 
-_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.\-]*[A-Za-z0-9])?")
+_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.\-]*[A-Za-z0-9])?"
 
 
 def rpc_servers(value: str) -> tuple[str, ...]:
@@ -415,7 +415,7 @@ def rpc_servers(value: str) -> tuple[str, ...]:
 def _server(word: str) -> str:
     host, colon, port = word.partition(":")
     number = port if colon else str(PORT_DEFAULT)
-    if not _HOST.fullmatch(host) or not number.isascii() or not number.isdecimal() or not 0 < int(number) < 2**16:
+    if not re.fullmatch(_HOST, host) or not number.isascii() or not number.isdecimal() or not 0 < int(number) < 2**16:
         raise ValueError(f"HOST:PORT, several with commas between, such as 10.0.0.2:{PORT_DEFAULT},10.0.0.3")
     return f"{host}:{int(number)}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -172,9 +171,8 @@ class Settings:
 
     def changed(self, option: Option[T], value: T, origin: str) -> Settings:
         """These settings with one of another value."""
-        other = copy.copy(self)
-        other._resolved = {**self._resolved, option.name: Origin(value, origin)}  # noqa: SLF001 - of the same class
-        return other
+        resolved = {**self._resolved, option.name: Origin(value, origin)}
+        return Settings(resolved, self.config_file, self.keys, self.problems)
 
     def origin(self, option: Option[T]) -> str:
         """Where the value comes from, for a person."""

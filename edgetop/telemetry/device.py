@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import os
 import platform
 import re
-import struct
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -101,6 +98,10 @@ def cpuinfo_of(main_id: int, count: int) -> str:
 
 def _main_id() -> int:
     """MIDR_EL1, which emulators and the kernel let every program read: `mrs x0, midr_el1` and `ret`."""
+    import ctypes  # noqa: PLC0415 - only below an emulator
+    import mmap  # noqa: PLC0415 - the same
+    import struct  # noqa: PLC0415 - the same
+
     code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     code.write(struct.pack("<2I", 0xD5380000, 0xD65F03C0))
     return int(ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(ctypes.c_char.from_buffer(code)))())

@@ -59,10 +59,10 @@ from edgetop.telemetry.source import (
 _STATUS = "/var/lib/nvpmodel/status"
 _MODES = "/etc/nvpmodel.conf"
 _RELEASE = "/etc/nv_tegra_release"
-_STATUS_MODE = re.compile(r"\bpmode:(\d{1,4})\b")
-_MODE = re.compile(r"^\s*<\s*POWER_MODEL\s+ID=(\d{1,4})\s+NAME=(\w{1,40})\s*>", re.MULTILINE)
-_DEFAULT = re.compile(r"^\s*<\s*PM_CONFIG\s+DEFAULT=(\d{1,4})\s*>", re.MULTILINE)
-_VERSION = re.compile(r"^#\s*R(\d{1,3})\s*\(release\),\s*REVISION:\s*(\d{1,3}(?:\.\d{1,3}){0,2})", re.MULTILINE)
+_STATUS_MODE = r"\bpmode:(\d{1,4})\b"
+_MODE = r"(?m)^\s*<\s*POWER_MODEL\s+ID=(\d{1,4})\s+NAME=(\w{1,40})\s*>"
+_DEFAULT = r"(?m)^\s*<\s*PM_CONFIG\s+DEFAULT=(\d{1,4})\s*>"
+_VERSION = r"(?m)^#\s*R(\d{1,3})\s*\(release\),\s*REVISION:\s*(\d{1,3}(?:\.\d{1,3}){0,2})"
 _SIZE_MAX = 1 << 20
 
 
@@ -72,8 +72,7 @@ def power_mode(host: Host) -> str:
     Before any mode was set it is the default one. Empty on a machine without power modes. After some failures at boot
     the clocks do not follow the mode; this is what was asked for.
     """
-    status = _STATUS_MODE.search(text_of(host.path(_STATUS), _SIZE_MAX))
-    chosen = status or _DEFAULT.search(text_of(host.path(_MODES), _SIZE_MAX))
+    chosen = _found(_STATUS_MODE, host, _STATUS) or _found(_DEFAULT, host, _MODES)
     if chosen is None:
         return ""
     mode = str(int(chosen.group(1)))
@@ -82,13 +81,18 @@ def power_mode(host: Host) -> str:
 
 def power_modes(host: Host) -> dict[str, str]:
     """Names of the power modes that there are, by number."""
-    return {str(int(number)): name for number, name in _MODE.findall(text_of(host.path(_MODES), _SIZE_MAX))}
+    return {str(int(number)): name for number, name in re.findall(_MODE, text_of(host.path(_MODES), _SIZE_MAX))}
 
 
 def l4t_version(host: Host) -> str:
     """Version of Jetson Linux, such as `36.4.3`; empty on other machines."""
-    release = _VERSION.search(text_of(host.path(_RELEASE), _SIZE_MAX))
+    release = _found(_VERSION, host, _RELEASE)
     return ".".join(release.groups()) if release else ""
+
+
+def _found(pattern: str, host: Host, file: str) -> re.Match[str] | None:
+    text = text_of(host.path(file), _SIZE_MAX)
+    return re.search(pattern, text) if text else None  # most machines have no such file
 
 
 GAIN = 0.01

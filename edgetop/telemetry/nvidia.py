@@ -183,7 +183,7 @@ def probe(host: Host, *, connect: Callable[[], Nvml | Unavailable] = Nvml.open) 
         yield UnavailableSource(name=f"gpu.{number}", missing=missing)
 
 
-_UNIFIED = re.compile(r"\bGB10\b|\bN1X\b|\bnvgpu\b|\b(Orin|Thor|Xavier)\b")
+_UNIFIED = r"\bGB10\b|\bN1X\b|\bnvgpu\b|\b(Orin|Thor|Xavier)\b"
 
 
 def shares_memory(name: str) -> bool:
@@ -191,7 +191,7 @@ def shares_memory(name: str) -> bool:
 
     On a DGX Spark NVML says "not supported", or reports the machine's memory.
     """
-    return _UNIFIED.search(name) is not None
+    return re.search(_UNIFIED, name) is not None
 
 
 def _own_instance(library: Any, handle: Any) -> Any:  # noqa: ANN401 - an untyped library
@@ -271,8 +271,8 @@ _MEMBERS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siV
 _PASCAL, _VOLTA, _TURING, _AMPERE, _ADA, _HOPPER = 4, 5, 6, 7, 8, 9
 """NVML_DEVICE_ARCH_... of nvml.h; GA100 is Ampere with compute capability 8.0."""
 
-_SUPERCHIP = re.compile(r"\bG[HB]\d{2,3}\b.*|\bGrace\b", re.IGNORECASE)
-_JETSON = re.compile(r"\bnvgpu\b|\b(Orin|Thor|Xavier)\b")
+_SUPERCHIP = r"(?i)\bG[HB]\d{2,3}\b.*|\bGrace\b"
+_JETSON = r"\bnvgpu\b|\b(Orin|Thor|Xavier)\b"
 
 _CHANGE_PAUSE_S = 0.025
 _CHANGE_TRIES = 40
@@ -430,7 +430,7 @@ def _powers(nvml: Nvml, index: int, gpu: Gpu) -> Iterator[_Reading]:
     name, p_max_w = f"power.gpu.{index}", _p_max_w(nvml, index)
     yield _power(f"{name}.instant", _field(nvml, index, _INSTANT, _SCOPE_GPU), gpu.instant(), p_max_w)
     yield _power(f"{name}.average", _field(nvml, index, _AVERAGE, _SCOPE_GPU), Timing(1.0, 0.100), p_max_w)
-    if _SUPERCHIP.search(gpu.name):
+    if re.search(_SUPERCHIP, gpu.name):
         # Processor and GPU of a Grace superchip together: another meter, never to be added to either.
         ask = _field(nvml, index, _INSTANT, _SCOPE_MODULE)
         yield _power(f"{name}.module", ask, gpu.instant(), 2 * p_max_w, scope="module")
@@ -500,7 +500,7 @@ def _plausible(value: float | Unavailable, reading: _Reading) -> float | Unavail
 
 
 def _nothing(gpu: Gpu, counter: Unavailable) -> Unavailable:
-    if _JETSON.search(gpu.name):
+    if re.search(_JETSON, gpu.name):
         return Unavailable(
             f"{gpu.name}: NVML gives no power on a Jetson",
             "the board's own sensors give it: see power.jetson in edgetop doctor",

@@ -105,8 +105,8 @@ class StampedSource(Source, Protocol):
 Probe = Callable[[Host], Iterator[Source | UnavailableSource]]
 
 
-_FOLDER = re.compile(r"hwmon(\d{1,6})")
-_HOSTILE = re.compile(r"[^A-Za-z0-9_+-]+")
+_FOLDER = r"hwmon(\d{1,6})"
+_HOSTILE = r"[^A-Za-z0-9_+-]+"
 
 
 class HwmonChip(Struct, frozen=True, kw_only=True):
@@ -137,7 +137,7 @@ def find_chips(host: Host) -> Iterator[HwmonChip]:
     folders: dict[str, Path] = {}
     drivers = host.path("/sys/bus/i2c/drivers")
     for folder in (*host.path("/sys/class/hwmon").glob("hwmon*"), *drivers.glob("ina*/*/hwmon/hwmon*")):
-        if _FOLDER.fullmatch(folder.name):
+        if re.fullmatch(_FOLDER, folder.name):
             folders.setdefault(folder.name, folder)
     for directory in sorted(folders.values(), key=lambda folder: int(folder.name.removeprefix("hwmon"))):
         name = plain_name(text_of(directory / "name"))
@@ -147,7 +147,7 @@ def find_chips(host: Host) -> Iterator[HwmonChip]:
 
 def plain_name(text: str) -> str:
     """`text` as part of a channel's name: other characters than letters, digits, `_`, `+`, `-` become one `_`."""
-    return _HOSTILE.sub("_", text)[:32].strip("_")
+    return re.sub(_HOSTILE, "_", text)[:32].strip("_")
 
 
 def _device(directory: Path) -> str:
