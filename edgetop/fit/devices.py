@@ -283,13 +283,14 @@ def find_device(devices: DeviceTable, name: str) -> NamedDevice:
     for text, memory_gb in tried:
         for form in _forms(text):
             if form in forms:
-                return NamedDevice(devices[forms[form]], memory_gb)
+                named = forms[form]
+                return NamedDevice(named.device, named.memory_gb if memory_gb is None else memory_gb)
     wanted = (_forms(tried[0][0]) or [""])[-1]
     import difflib  # noqa: PLC0415 - only for what is not found
 
-    close = difflib.get_close_matches(wanted, forms, 8, 0.55)
+    close = difflib.get_close_matches(wanted, forms, 8, 0.65)
     close += [form for form in forms if wanted and len(wanted) > 2 and (wanted in form or form in wanted)]
-    like = ", ".join(list(dict.fromkeys(forms[form] for form in close))[:6])
+    like = ", ".join(list(dict.fromkeys(forms[form].device.name for form in close))[:6])
     raise UsageError(
         f"no device is called {one_line(name)!r}",
         (f"did you mean {like}? " if like else "")
@@ -297,22 +298,30 @@ def find_device(devices: DeviceTable, name: str) -> NamedDevice:
     )
 
 
-def _forms_of(devices: DeviceTable) -> dict[str, str]:
-    """Names of devices by each way to write them; a name comes before what another device is called beside."""
-    found: dict[str, str] = {}
+def _forms_of(devices: DeviceTable) -> dict[str, NamedDevice]:
+    """Devices by each way to write them; a name comes before what another device is called beside.
+
+    An alias with a size of memory, such as `pi400 4gb`, is of what is sold with this size alone.
+    """
+    found: dict[str, NamedDevice] = {}
     for device in devices.values():
-        found.setdefault(_plain(device.name), device.name)
+        found.setdefault(_plain(device.name), NamedDevice(device, None))
     for device in devices.values():
-        for text in (device.title, *device.models, *device.aliases):
+        for text in (*device.aliases, *device.models, device.title):
+            size = re.search(_SIZE, text) if text in device.aliases else None
+            named = NamedDevice(device, None if size is None else float(size[1] or size[2]))
             for form in _forms(re.sub(_SIZE, "", text)) + _forms(text):
-                found.setdefault(form, device.name)
+                found.setdefault(form, named)
     return found
 
 
 def _forms(text: str) -> list[str]:
     """Without capitals, blanks and signs; the same without makers and kinds of computers."""
-    bare = re.sub(_MAKERS, " ", re.sub(r"[^a-z0-9+]+", " ", text.casefold()))
-    forms = dict.fromkeys((_plain(text), _plain(bare), _plain(re.sub(r"\([^)]*\)", "", text))))
+    spaced = re.sub(r"[^a-z0-9+]+", " ", text.casefold())
+    exact = spaced.replace(" ", "")
+    forms = dict.fromkeys(
+        (exact, _plain(text), _plain(re.sub(_MAKERS, " ", spaced)), _plain(re.sub(r"\([^)]*\)", "", text)))
+    )
     return [form for form in forms if form]
 
 

@@ -17,6 +17,7 @@ from edgetop.core.errors import EdgetopError, ModelError
 from edgetop.core.format import plural
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import FITS, Assessment, RunTarget, Workload, assess, fits_at
+from edgetop.fit.kv_cache import padded
 from edgetop.fit.memory import fitting_kv_type, refusal
 from edgetop.fit.model_facts import MIXES, ModelFacts, published_models, read_facts, requantized
 from edgetop.io.log import log
@@ -123,11 +124,13 @@ def _kv_types(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
 def _contexts(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
     if before.verdict.fit in {None, "fits"}:
         return
-    n_ctx = (before.settings.n_ctx or 0) // 2
+    workload, n_ctx = before.workload, before.settings.n_ctx or 0
+    too_short = workload.prompt_tokens >= n_ctx
+    n_ctx = padded(workload.prompt_tokens + workload.answer_tokens) if too_short else n_ctx // 2
     while n_ctx >= N_CTX_MIN:
         after = _ask(before, place, replace(before.requested, n_ctx=n_ctx))
         yield Suggestion(kind="context", flag=f"--ctx {n_ctx}", words=f"a context of {n_ctx} tokens", after=after)
-        if after.verdict.fit == "fits":
+        if too_short or after.verdict.fit == "fits":
             return
         n_ctx //= 2
 

@@ -78,8 +78,10 @@ def speed_text(assessment: Assessment) -> str:
     speed, workload = assessment.speed, assessment.workload
     if isinstance(speed, Unavailable):
         return f"{NOT_AVAILABLE}: {speed.reason}"
-    took = _seconds(assessment.answer_s)
-    answer = f"{workload.answer_tokens} tokens after a prompt of {workload.prompt_tokens} take {took}"
+    after = f"{workload.answer_tokens} tokens after a prompt of {workload.prompt_tokens}"
+    answer = f"{after} take {_seconds(assessment.answer_s)}"
+    if assessment.answer_s is None:
+        answer = f"{after}: {NOT_AVAILABLE}, how fast a prompt is read there is not known"
     return f"{banded(speed.decode_tokens_per_s, 'tok/s')} · {answer}"
 
 

@@ -130,10 +130,17 @@ class HttpResponse:
 
     def read(self, count: int) -> bytes:
         """Read `count` bytes of the body, fewer only at its end. Raises RequestError."""
+        body = bytearray()
         try:
-            return self._response.read(count)
+            while len(body) < count:
+                self._socket.begin_part()
+                piece = self._response.read1(count - len(body))
+                if not piece:
+                    break
+                body += piece
         except (http.client.HTTPException, OSError, ValueError) as error:
             raise self._broken_off() from error
+        return bytes(body)
 
     def pieces(self, gather_us: int = 0) -> Iterator[bytes]:
         """The body as it arrives, each piece with its stamp. Raises RequestError where it breaks off.

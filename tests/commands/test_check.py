@@ -279,6 +279,7 @@ def test_a_process_of_its_own_answers_without_loading_or_measuring_anything(tmp_
     assert found["verdict"]["fit"] == "fits"
     assert found["speed"]["decode_tokens_per_s"]["low"] < found["speed"]["decode_tokens_per_s"]["high"]
     heavy = {"textual", "psutil", "llama_cpp", "numpy", "jinja2", "asyncio", "edgetop.session.file_io", "pynvml"}
+    heavy |= {"subprocess", *(["typing_extensions"] if sys.version_info >= (3, 11) else [])}
     assert not heavy & set(ran.stderr.split())
     assert not (tmp_path / "XDG_DATA_HOME").exists()
 
@@ -438,6 +439,19 @@ def test_one_flag_keeps_the_experts_of_every_layer_on_the_cpu(check: Check) -> N
     assert re.fullmatch(
         r"memory   [\d.]+ GiB of 22.6 GiB with a context of 4096 tokens, 1\d.\d GiB in the .* memory", first
     )
+
+
+@pytest.mark.parametrize(("device", "known"), [("m2-pro", True), ("rtx-3060", True), ("iris-xe", False)])
+def test_ollama_leaves_the_integrated_graphics_of_pcs_alone(check: Check, device: str, known: bool) -> None:
+    at_the_table(check)
+    found = check.run(check.model(), "--device", device, "--json").json()[0]
+    assert (found["ollama"] is not None) is known
+
+
+def test_a_context_is_named_as_llama_cpp_names_it(check: Check) -> None:
+    for flag in ("-c", "--ctx-size"):
+        found = check.run(check.model(), flag, "1k,2k", "--json").json()
+        assert [each["settings"]["n_ctx"] for each in found] == [1024, 2048]
 
 
 def test_a_prediction_by_the_table_says_what_ollama_makes_of_it(check: Check) -> None:

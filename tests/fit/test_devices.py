@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.device_fit import Fit, coverage_interval, outcomes, published
+from benchmarks.device_fit import UNSEEN, Fit, coverage_interval, outcomes, published
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import UsageError
 from edgetop.fit.devices import (
     UNMEASURED,
     device_of_model,
+    devices_like,
     find_device,
     load_devices,
     machine_of,
@@ -71,13 +72,16 @@ def test_every_figure_of_the_table_names_its_source(name: str) -> None:
     ("written", "name", "memory_gb"),
     [
         ("pi5", "pi5", None), ("PI5", "pi5", None), ("Raspberry Pi 5", "pi5", None), ("raspberry-pi-5", "pi5", None),
-        ("rpi5", "pi5", None), ("cm5", "pi5", None), ("pi500", "pi5", None), ("raspberry pi 5 8gb", "pi5", 8),
+        ("rpi5", "pi5", None), ("cm5", "pi5", None), ("raspberry pi 5 8gb", "pi5", 8),
+        ("pi500", "pi5", 8), ("Pi 500+", "pi5", 16), ("Pi 400", "pi4", 4), ("pi400:4gb", "pi4", 4),
         ("pi5:8gb", "pi5", 8), ("pi5:8G", "pi5", 8), ("Pi 5 (16 GB)", "pi5", 16),
         ("Raspberry Pi 4 Model B", "pi4", None),
         ("jetson orin nano", "orin-nano", None), ("Jetson Orin Nano Super 8GB", "orin-nano-super", 8),
         ("mac mini m4", "m4", None), ("MacBook Pro M3 Max 64GB", "m3-max", 64), ("rock 5b", "rk3588", None),
         ("RTX 4090", "rtx-4090", None), ("4090", "rtx-4090", None), ("rtx 4070 laptop", "rtx-4070-laptop", None),
-        ("dgx spark", "gb10", None), ("ryzen ai max+ 395", "strix-halo", None), ("iphone 16 pro", "a18-pro", None),
+        ("dgx spark", "gb10", None), ("ryzen ai max+ 395", "strix-halo", None),
+        ("Ryzen AI Max 395", "strix-halo", None), ("framework desktop", "strix-halo", None),
+        ("iphone 16 pro", "a18-pro", None),
     ],
 )  # fmt: skip
 def test_devices_are_found_as_people_write_them(written: str, name: str, memory_gb: float | None) -> None:
@@ -91,6 +95,12 @@ def test_an_unknown_device_says_what_is_like_it(written: str, like: str) -> None
         find_device(TABLE, written)
     assert like in caught.value.hint
     assert "--device list" in caught.value.hint
+
+
+def test_what_is_like_nothing_suggests_nothing() -> None:
+    with pytest.raises(UsageError) as caught:
+        find_device(TABLE, "gtx 1650")
+    assert "did you mean" not in caught.value.hint
 
 
 def test_no_two_devices_answer_to_one_name() -> None:
@@ -142,6 +152,13 @@ def test_a_device_is_known_by_how_it_names_itself() -> None:
     assert device_of_model(TABLE, "Some Laptop") is None
 
 
+def test_a_part_of_the_table_knows_a_device_by_its_own_name_as_the_whole_does() -> None:
+    names = {model for device in TABLE.values() for model in device.models}
+    for model in [*names, *(f"{name} Rev 1.1" for name in names), "NVIDIA GeForce RTX 4070 Laptop GPU", "Dell XPS"]:
+        assert device_of_model(devices_like([model]), model) == device_of_model(TABLE, model), model
+    assert not devices_like(["", ""])
+
+
 def test_power_modes_are_found_as_tools_write_them() -> None:
     board = TABLE["orin-nano-super"]
     assert [mode_of(board, each) for each in ("25W", "25 w", "maxn super", None, "99W")] == [
@@ -171,6 +188,11 @@ def test_most_published_rows_lie_within_the_band() -> None:
     off = sorted(abs(each.predicted / each.measured - 1) for each in found)
     assert off[len(off) // 2] < 0.04
     assert 0.75 <= sum(each.held for each in found) / len(found) <= 0.97
+
+
+def test_rows_that_were_never_fitted_to_are_no_rows_of_the_fit() -> None:
+    fitted = {(row.device, row.model) for row in published()}
+    assert not fitted & {(row.device, row.model) for row in published(UNSEEN)}
 
 
 def test_the_table_is_what_the_script_fits() -> None:

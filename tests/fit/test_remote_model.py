@@ -15,7 +15,7 @@ from benchmarks import refresh_models
 from edgetop.core.errors import ModelError
 from edgetop.fit.model_facts import ModelFacts, published_models
 from edgetop.fit.remote_model import WINDOW_BYTES, Link, RemoteFile, fetch_facts
-from edgetop.io.http import Credential, Timeouts, get, is_loopback
+from edgetop.io.http import Credential, InterruptibleSocket, Timeouts, get, is_loopback
 from tests.fit.range_server import CHUNK_BYTES, Handler, RangeServer, range_server
 from tests.support.gguf_architectures import llama
 from tests.support.gguf_files import (
@@ -266,6 +266,27 @@ def test_a_body_that_drips_is_left(server: RangeServer) -> None:
     told = refusal(f"{server.url}/m.gguf", Timeouts(total_s=0.5))
     assert "did not come within 0.5 s" in told.what
     assert "download the model" in told.hint
+
+
+def test_each_piece_of_a_slow_body_has_a_time_of_its_own(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, begin = threading.Semaphore(0), InterruptibleSocket.begin_part
+    body = model_bytes("llama")
+
+    def counted(channel: InterruptibleSocket) -> None:
+        begun.release()
+        begin(channel)
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        for start in range(0, len(body), 4096):
+            assert begun.acquire(timeout=20)
+            handler.wfile.write(body[start : start + 4096])
+
+    monkeypatch.setattr(InterruptibleSocket, "begin_part", counted)
+    server.faults["/m.gguf"] = answer
+    assert fetch_facts(f"{server.url}/m.gguf", environment={}, timeouts=QUICK).architecture == "llama"
 
 
 def test_the_files_of_a_model_have_one_time_together(server: RangeServer, tmp_path: Path) -> None:

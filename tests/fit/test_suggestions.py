@@ -73,6 +73,15 @@ def test_what_does_not_fit_is_helped_by_what_makes_it_fit_and_by_nothing_else() 
     assert "would help" in suggestion_lines(before, nothing)[0]
 
 
+def test_a_prompt_that_is_too_long_is_helped_by_a_longer_context() -> None:
+    talk = Workload(prompt_tokens=3000, prompt_is_asked=True)
+    before = assess(LARGE, EngineSettings(n_ctx=2048), talk, place_of(21 * GIB))
+    assert before.verdict.words.startswith("does not fit")
+    context = next(each for each in suggest(before, place_of(21 * GIB)) if each.kind == "context")
+    assert context.flag == "--ctx 3328"
+    assert context.after.verdict.fit == "fits"
+
+
 def test_the_largest_context_that_fits_well_is_suggested() -> None:
     place = place_of(13 * GIB)
     before = assess(LARGE, EngineSettings(n_ctx=16_384), TALK, place)
