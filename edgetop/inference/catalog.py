@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -130,7 +131,8 @@ def find_models(
     The search of each place ends after two seconds or 50,000 entries; `left_out` gets the places where it did.
     """
     found = _found_models(folders, environment, [] if left_out is None else left_out)
-    return list({os.path.realpath(model.source): model for model in reversed(found)}.values())[::-1]
+    resolved = functools.cache(os.path.realpath)  # a store may have as many names for one file as it likes
+    return list({resolved(model.source): model for model in reversed(found)}.values())[::-1]
 
 
 def _found_models(folders: Iterable[Path], environment: Mapping[str, str], left_out: list[str]) -> list[FoundModel]:

@@ -326,6 +326,9 @@ def _load(files: EngineFiles) -> Library:
         raise LibraryError(_why_not_loaded(str(error))) from error
     module = _bindings(files.bindings, shared)
     check_structs(module)
+    for name in NEEDED:
+        if isinstance(getattr(shared, name), MissingFunction):
+            raise LibraryError(f"it has no function {name}")
     _load_backends(module, files.libraries)
     return module
 
@@ -388,6 +391,13 @@ DEFAULTS: Final[dict[str, dict[str, object]]] = {
 }  # fmt: skip
 """Default parameters by struct, as read with the structs of BINDINGS_VERSION from its own library. A library whose
 structs differ answers as usual with wrong parameters, so these are read before anything else is called."""
+
+NEEDED: Final = (
+    "llama_backend_init", "llama_log_set", "llama_model_load_from_file", "llama_model_free", "llama_init_from_model",
+    "llama_free", "llama_model_get_vocab", "llama_tokenize", "llama_token_to_piece", "llama_batch_get_one",
+    "llama_decode", "llama_synchronize", "llama_sampler_chain_init", "llama_sampler_sample",
+)  # fmt: skip
+"""Without one of these there is no answer; what else a library lacks is told where it is asked for."""
 
 KNOWN_LIBRARIES: Final = ("0.4.1-dev", "0.5.0-dev")
 """What `llama_version` says of libraries whose structs were found to be those of the bindings, where their sizes cannot

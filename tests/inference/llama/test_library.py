@@ -23,6 +23,7 @@ from edgetop.inference.llama import library
 from edgetop.inference.llama.library import (
     BINDINGS_VERSION,
     DEFAULTS,
+    NEEDED,
     EngineFiles,
     LibraryError,
     MissingFunction,
@@ -149,7 +150,8 @@ OTHERS = (
 def foreign_library(folder: Path, **lies: str) -> Path:
     """A folder with a compiled libllama whose structs are the true ones but for the `lies`, statements of C.
 
-    Those of `begin` are carried out when it is loaded. Whatever else is called of it leaves the file `called`.
+    Those of `begin` are carried out when it is loaded; it lacks the function `without`. Whatever else is called of it
+    leaves the file `called`.
     """
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
@@ -164,7 +166,10 @@ def foreign_library(folder: Path, **lies: str) -> Path:
         )
     called = json.dumps(str(folder / "called"))
     source.append(f"__attribute__((constructor)) static void begin(void) {{ {lies.get('begin', '')} }}")
-    source += [f'void *{name}(void) {{ fclose(fopen({called}, "w")); return 0; }}' for name in OTHERS]
+    source += [
+        f'void *{name}(void) {{ fclose(fopen({called}, "w")); return 0; }}'
+        for name in {*OTHERS, *NEEDED} - {lies.get("without")}
+    ]
     folder.mkdir()
     (folder / "foreign.c").write_text("\n".join(source))
     subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libllama.so", folder / "foreign.c"], check=True)
@@ -184,6 +189,7 @@ def foreign_library(folder: Path, **lies: str) -> Path:
         ({"begin": 'fputs("1 device", stderr); abort();'}, "it ends a process that loads it (SIGABRT)"),
         ({"begin": 'fputs("\\xff\\x9b broken", stderr); exit(1);'}, "broken"),
         ({"context": "exit(0);"}, "it ends a process that loads it (code 0)"),
+        ({"without": "llama_decode"}, "it has no function llama_decode"),
     ],
     ids=[
         "larger",
@@ -195,6 +201,7 @@ def foreign_library(folder: Path, **lies: str) -> Path:
         "speaks and aborts",
         "speaks in bytes and leaves",
         "exits",
+        "lacks",
     ],
 )
 def test_a_foreign_library_that_lies_of_its_structs_is_refused_before_anything_else_is_called(
