@@ -5,19 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from edgetop.bench.plan import (
-    LOOK_S,
+from edgetop.bench.plan import LOOK_S, CoolDown, PromptTest, QualityPlan, TokenTest, runs_of
+from edgetop.commands.bench_plan import (
     REST_WITHOUT_POWER_S,
     RUN_OVERHEAD_S,
     SESSION_BYTES_PER_S,
     SETTLE_S,
-    CoolDown,
     Expected,
-    PromptTest,
-    QualityPlan,
-    TokenTest,
     estimate,
-    runs_of,
 )
 from tests.bench.test_plan import plan
 
