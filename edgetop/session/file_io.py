@@ -588,7 +588,7 @@ def validate(path: Path) -> list[str]:
     problems = list(islice(chain(structure_problems(file), _impossible(file)), PROBLEMS_SHOWN))
     if not problems:
         try:
-            problems = _wrong_figures(file, to_file(to_session(file)))
+            problems = _wrong_figures(path, file, to_file(to_session(file)))
         except ValueError as error:
             problems = [str(error)]
     return [f"{path}: {problem}" for problem in problems[:PROBLEMS_SHOWN]]
@@ -621,16 +621,46 @@ def _impossible(file: SessionFile) -> Iterator[str]:
                 yield f"$.turns[{index}].{name}: {count} tokens are more than any context holds"
 
 
-def _wrong_figures(file: SessionFile, computed: SessionFile) -> list[str]:
-    """Figures that are not what the stamps and readings of the file give."""
-    found = _differences("$.summary.", file.summary, computed.summary)
+class _StatedTurn(Struct):
+    figures: dict[str, Any] = {}
+
+
+class _StatedFigures(Struct):
+    """The figures of a file as they stand there: an older edgetop did not know all of them."""
+
+    summary: dict[str, Any] = {}
+    turns: list[_StatedTurn] = []
+
+
+def _wrong_figures(path: Path, file: SessionFile, computed: SessionFile) -> list[str]:
+    """Figures that the file states, and that are not what its stamps and readings give."""
+    found = [("$.summary.", _differences("", file.summary, computed.summary))]
     for index, (turn, again) in enumerate(zip(file.turns, computed.turns, strict=True)):
-        found += _differences(f"$.turns[{index}].figures.", turn.figures, again.figures)
-    return [
-        f"{change.place}: it says {_short(change.old)}, but what was recorded gives {_short(change.new)}"
-        for change in found
-        if not _BY_RULES & set(change.place.split("."))
+        found.append((f"$.turns[{index}].figures.", _differences("", turn.figures, again.figures)))
+    found = [
+        (place, kept)
+        for place, several in found
+        if (kept := [change for change in several if not _BY_RULES & set(change.place.split("."))])
     ]
+    if not found:
+        return []
+    stated = msgspec.json.decode(with_current_names(read_bytes(path)), type=_StatedFigures)
+    of_place = {"$.summary.": stated.summary}
+    of_place |= {f"$.turns[{index}].figures.": turn.figures for index, turn in enumerate(stated.turns)}
+    return [
+        f"{place}{change.place}: it says {_short(change.old)}, but what was recorded gives {_short(change.new)}"
+        for place, several in found
+        for change in several
+        if _is_stated(of_place[place], change.place)
+    ]
+
+
+def _is_stated(figures: Any, place: str) -> bool:  # noqa: ANN401 (any JSON)
+    for name in place.split("."):
+        if not isinstance(figures, dict) or name not in figures:
+            return False
+        figures = figures[name]
+    return True
 
 
 def _short(value: object) -> str:

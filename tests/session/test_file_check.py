@@ -105,6 +105,20 @@ def test_a_file_with_later_fields_keeps_to_the_schema_and_one_with_wrong_types_d
         validator.validate(document)
 
 
+def test_a_figure_that_an_older_edgetop_did_not_know_is_not_wrong(tmp_path: Path) -> None:
+    document = json.loads(min(FOLDER.glob("*.json")).read_bytes())
+    of_turn = document["turns"][0]["figures"]
+    assert document["summary"]["prefill_tokens_per_s"]
+    assert of_turn["energy"]["gross_j"]
+    del document["summary"]["prefill_tokens_per_s"], of_turn["decode_tokens_per_s"]
+    path = tmp_path / "older.json"
+    path.write_text(json.dumps(document))
+    assert validate(path) == []
+    document["summary"]["prefill_tokens_per_s"] = None
+    path.write_text(json.dumps(document))
+    assert [problem.split(": ")[1] for problem in validate(path)] == ["$.summary.prefill_tokens_per_s"]
+
+
 @pytest.mark.parametrize(
     ("place", "value", "told"),
     [
