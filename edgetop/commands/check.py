@@ -284,6 +284,7 @@ def as_object(checked: Checked, place: RunTarget, choices: Callable[[Assessment]
         "fit_by_memory": [{"memory_bytes": size, "fit": fit} for size, fit in assessment.by_size],
         "duty": assessment.duty,
         "draft": assessment.draft,
+        "side_by_side": assessment.side_by_side,
         "ollama": assessment.ollama,
         "suggestions": [_suggestion(assessment, suggestion) for suggestion in suggestions],
         "server_command": list(assessment.server_command),

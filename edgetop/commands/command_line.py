@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NoReturn
 
 from edgetop import __version__
@@ -31,8 +30,8 @@ class Parser(argparse.ArgumentParser):
 
     _given: Sequence[str] = ()
 
-    whole_help = ""
-    """The help, where it is not made of the options."""
+    whole_help: Callable[[], str] | None = None
+    """What makes the help, where that is not made of the options."""
 
     def format_help(self) -> str:
         """What `--help` prints, with the words that other packages bring for options."""
@@ -42,7 +41,12 @@ class Parser(argparse.ArgumentParser):
                 if action.dest == f"option_{option.name}" and action.help:
                     names = ", ".join(map(one_line, sorted(brought))).replace("%", "%%")
                     action.help = f"{action.help} [{names}]"
-        return self.whole_help or super().format_help()
+        if self.whole_help is not None:
+            return self.whole_help()
+        import textwrap  # noqa: PLC0415 - only for the help
+
+        self.description = textwrap.fill(self.description or "", HELP_COLUMNS)
+        return super().format_help()
 
     def parse_known_args(  # type: ignore[override]  # the base class has overloads
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -157,13 +161,13 @@ def parser_of(named: str) -> Parser:
     examples = "\n".join(f"  edgetop {name} {words}".rstrip() for words in EXAMPLES.get(name, ("",)))
     parser = Parser(
         prog=f"edgetop {named}".strip(),
-        description=textwrap.fill(f"{verb.help[:1].upper()}{verb.help[1:]}.", HELP_COLUMNS),
+        description=f"{verb.help[:1].upper()}{verb.help[1:]}.",
         epilog=f"examples:\n{examples}",
         formatter_class=_Formatter,
         allow_abbrev=False,
     )
     if not named:
-        parser.whole_help = _first_help()
+        parser.whole_help = _first_help
         parser.add_argument("-V", "--version", action="version", version=f"edgetop {__version__}")
     verb.add_arguments(parser)
     for _, _, further in sub_parsers(parser):
@@ -205,6 +209,8 @@ def _first_help() -> str:
     """The help without a verb, on one screen of 80x24: the verbs, and where their options are explained."""
     width = max(map(len, FIRST))
     verbs = [f"  edgetop {name:<{width}}  {words}" for name, words in FIRST.items()]
+    import textwrap  # noqa: PLC0415 - only for the help
+
     others = textwrap.fill(
         ", ".join(name for name in VERBS if name not in FIRST), HELP_COLUMNS, initial_indent="  and: edgetop ",
         subsequent_indent=" " * 15,

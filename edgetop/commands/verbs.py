@@ -325,7 +325,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
         "but the header; without MODEL: the models here and good ones to download, best first")
     add("--for", dest="purpose", choices=("chat", "speed", "energy"), default="chat",
         help="without MODEL: what the best is to be best for (default: chat)")
-    add("-c", "--ctx", "--ctx-size", dest="ctx", metavar="TOKENS,...",
+    add("--ctx", "-c", "--ctx-size", metavar="TOKENS,...",
         help="one or several contexts of a conversation, such as 2k,8k,32k")
     add("--device", metavar="NAME", help="on another device, such as pi5 or pi5:8gb; `list` names them")
     add("--memory", metavar="SIZE", help="with so much memory, such as 8G")

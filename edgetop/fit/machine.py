@@ -369,6 +369,15 @@ def prefill_time(
     return total_s, sigma
 
 
+def compute_time(facts: ModelFacts, machine: Machine, settings: EngineSettings, *, threads: int) -> float:
+    """Seconds of arithmetic with the weights for one token, beside reading them."""
+    return sum(
+        _decode_compute_s(facts, processor.kernels, settings) / threads_worth(count) * share.compute
+        for processor, share, count in _sides(facts, machine, settings, threads)
+        if processor is not None and processor.kernels is not None
+    )
+
+
 class _Share(NamedTuple):
     """Parts of a token's work that one processor does, 0 to 1."""
 

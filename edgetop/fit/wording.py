@@ -22,7 +22,7 @@ from edgetop.core.format import (
 )
 from edgetop.core.quantity import Interval
 from edgetop.core.sources import Unavailable
-from edgetop.fit.assessment import FITS, Assessment, DraftPrediction, RunTarget
+from edgetop.fit.assessment import FITS, Assessment, DraftPrediction, RunTarget, SideBySide
 from edgetop.fit.machine import Machine
 from edgetop.fit.memory import MemoryNeed, MemoryRoom
 from edgetop.fit.model_facts import ModelFacts
@@ -216,10 +216,19 @@ def speed_lines(assessment: Assessment, place: RunTarget) -> list[str]:
         f"prefill {banded(speed.prefill_tokens_per_s, 'tok/s')} · {first}",
         f"a {workload.answer_tokens}-token answer takes {_seconds(assessment.answer_s)}",
         f"limited by {'memory bandwidth' if speed.limited_by == 'memory-bandwidth' else 'arithmetic'}",
+        *side_by_side_lines(assessment.side_by_side),
         *([ollama_text(assessment.ollama)] if assessment.ollama is not None else []),
         *draft_lines(assessment.draft, None if workload.mtp else assessment.verdict.left_bytes),
         *(["this file has no layer for further tokens: --mtp does nothing"] * (workload.mtp and not assessment.draft)),
     ]
+
+
+def side_by_side_lines(found: SideBySide | None) -> list[str]:
+    """Several conversations at once."""
+    if found is None:
+        return []
+    each, together = banded(found.each_tokens_per_s, "tok/s"), banded(found.together_tokens_per_s, "tok/s")
+    return [f"{found.conversations} conversations at once: {each} each, {together} together"]
 
 
 def ollama_text(ollama: OllamaPrediction) -> str:

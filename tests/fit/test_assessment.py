@@ -6,9 +6,11 @@ from msgspec.structs import replace
 from edgetop.core.energy.duty import Price
 from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown
 from edgetop.core.sources import Unavailable
-from edgetop.fit.assessment import RunTarget, Workload, assess, predict, with_draft
-from edgetop.fit.machine import Power, Processor
-from edgetop.fit.speed import SpeedPrediction
+from edgetop.fit.assessment import RunTarget, Workload, assess, predict, side_by_side, with_draft
+from edgetop.fit.devices import load_devices, machine_of
+from edgetop.fit.machine import Power, Processor, compute_time
+from edgetop.fit.model_facts import published_models
+from edgetop.fit.speed import SpeedPrediction, predict_speed
 from edgetop.fit.wording import draft_lines
 from tests.support.example_machine import (
     GIB,
@@ -52,6 +54,44 @@ def rates(decode: float, prefill: float | None = 1000.0) -> SpeedPrediction:
         explanation="",
         limited_by="memory-bandwidth",
     )
+
+
+@pytest.mark.parametrize(("conversations", "published"), [(2, 12.11), (3, 12.46), (4, 12.67)])
+def test_each_further_conversation_adds_what_computing_its_token_takes(conversations: int, published: float) -> None:
+    # Mistral 7B Q4_0 on eight cores, 10.61 tok/s alone and a prompt at 14.01: llama.cpp issue 3478
+    found = side_by_side(rates(10.61, 14.01), 0.0, conversations)
+    assert found is not None
+    assert found.together_tokens_per_s.value == pytest.approx(published, rel=0.05)
+    assert found.each_tokens_per_s.value == pytest.approx(found.together_tokens_per_s.value / conversations)
+    slower = side_by_side(rates(10.61, 14.01), 0.1, conversations)
+    assert slower is not None
+    assert slower.together_tokens_per_s.value < found.together_tokens_per_s.value, "few tokens are computed as one is"
+
+
+def test_one_conversation_has_nobody_beside_it() -> None:
+    assert side_by_side(rates(10.0), 0.0, 1) is None
+    assert side_by_side(rates(10.0, None), 0.0, 4) is None
+    assert side_by_side(Unavailable("nothing is known"), 0.0, 4) is None
+
+
+@pytest.mark.parametrize(
+    ("device", "model", "quantization", "conversations", "published"),
+    [
+        ("rtx-4090", "Llama-3.1-8B-Instruct", "Q4_0", 10, 1217.0),
+        ("rtx-4090", "Llama-3.1-8B-Instruct", "Q4_0", 16, 1931.0),
+        ("orin-nano", "gemma-3-1b-it", "Q4_K_M", 16, 88.1),
+    ],
+)
+def test_published_rates_of_several_conversations_lie_in_the_band(
+    device: str, model: str, quantization: str, conversations: int, published: float
+) -> None:
+    machine = machine_of(load_devices()[device])
+    facts = next(each for each in published_models() if each.name == model).facts(quantization)
+    settings = EngineSettings(n_gpu_layers=(facts.n_layer or 0) + 1)
+    speed = predict_speed(facts, machine, settings=settings, threads=1, depth_tokens=300, prompt_tokens=512)
+    found = side_by_side(speed, compute_time(facts, machine, settings, threads=1), conversations)
+    assert found is not None
+    assert found.together_tokens_per_s.low <= published <= found.together_tokens_per_s.high
 
 
 def test_a_draft_model_brings_what_its_accepted_tokens_save() -> None:
