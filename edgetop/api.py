@@ -200,12 +200,12 @@ class SavedSession:
         return {name: value_of(self._figures_struct, name) for name in names}
 
 
-def load_session(session: str | PathLike[str]) -> SavedSession:
+def load_session(session: str | int | PathLike[str]) -> SavedSession:
     """A session by its file, or as `edgetop sessions show` takes it: a number of the list, an id, a tag, a model.
 
     Raises EdgetopError.
     """
-    path = Path(session)
+    path = Path(str(session))
     if not path.is_file():
         path = _store(None).find(str(session))
     return SavedSession(path, load_head(path))

@@ -23,14 +23,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = tuple(f"python3.{minor}" for minor in range(10, 15))
-SHARE = ROOT / "share"
-GENERATED = {
-    "edgetop.1": ("man",),
-    "edgetop.bash": ("completion", "bash"),
-    "_edgetop": ("completion", "zsh"),
-    "edgetop.fish": ("completion", "fish"),
-}
-"""What edgetop itself writes, and by which verb."""
 
 IN_WHEEL = (
     "edgetop/py.typed", "edgetop/__init__.pyi", "edgetop/session/session.schema.json", "edgetop/data/themes/",
@@ -81,9 +73,7 @@ def give_version(version: str) -> None:
 
 def generate() -> None:
     """Write man page and completions as this edgetop has them."""
-    SHARE.mkdir(exist_ok=True)
-    for name, verb in GENERATED.items():
-        (SHARE / name).write_text(run(sys.executable, "-m", "edgetop", *verb))
+    run(sys.executable, "-m", "docs.make_settings")
 
 
 def build(folder: Path) -> tuple[Path, Path]:

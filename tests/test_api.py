@@ -123,6 +123,7 @@ def test_sessions_are_found_by_words_and_what_cannot_be_read_is_warned_of(
     assert found.quantization == "F16"
     monkeypatch.setenv("EDGETOP_DATA_DIR", str(tmp_path))
     assert edgetop.load_session(found.id).path == found.path
+    assert edgetop.load_session(1).path == edgetop.load_session("1").path
     with pytest.raises(edgetop.EdgetopError, match="No session matches"):
         edgetop.load_session("nothing like it")
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.live.test_metrics import fetch, free_port, running
 from tests.support.eventually import eventually
+from tests.support.fake_sysfs import plant
 from tests.support.isolated_home import IsolatedHome
 from tests.support.loopback_server import document, loopback_server
 
@@ -26,6 +27,7 @@ bad = "edgetop_example:bad_sensor"
 missing = "edgetop_example.nowhere:sensor"
 ending = "edgetop_example.ends:sensor"
 odd = "edgetop_example:odd_sensor"
+page = "edgetop_example.page:probe"
 [project.entry-points."edgetop.servers"]
 good = "edgetop_example:Backend"
 bad = "edgetop_example:BadBackend"
@@ -118,6 +120,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (source / "edgetop_example").mkdir()
     (source / "edgetop_example/__init__.py").write_text(CODE)
     (source / "edgetop_example/ends.py").write_text("raise SystemExit('it needs a bus')\n")
+    page = (Path(__file__).parents[1] / "docs/extensions.md").read_text()
+    (source / "edgetop_example/page.py").write_text(page.partition("```python\n")[2].partition("```")[0])
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
     ran = subprocess.run([*pip, "--target", str(folder), str(source)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
@@ -138,6 +142,13 @@ def test_a_sensor_is_read_and_one_that_fails_is_named(home: IsolatedHome) -> Non
     assert "the sensor extension missing of edgetop-example failed and is off: ModuleNotFoundError" in told
     assert "the sensor extension ending of edgetop-example failed and is off: SystemExit: it needs a bus" in told
     assert "the sensor extension odd of edgetop-example failed and is off: TypeError: str is no sensor" in told
+
+
+def test_the_sensor_of_the_page_is_read_and_says_why_it_is_absent(home: IsolatedHome) -> None:
+    root = home.folder / "root"
+    assert "no supply is connected: start its program" in home.run("power", "--sysroot", str(root)).stdout
+    plant(root, {"/run/supply/watts": 6.5})
+    assert "6.50 W" in home.run("power", "--sysroot", str(root)).stdout
 
 
 def test_a_server_is_known_and_one_that_fails_is_named_and_not_asked_again(home: IsolatedHome) -> None:

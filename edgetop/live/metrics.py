@@ -31,6 +31,7 @@ from edgetop.core.figures import value_of
 from edgetop.core.quantity import Interval
 from edgetop.core.sources import HOST_STREAM, Unavailable
 from edgetop.core.text import one_line
+from edgetop.inference.child_process import lower_priority
 from edgetop.io.files import may_replace, write_atomically
 from edgetop.io.log import log
 from edgetop.session.energy import energy_of
@@ -377,7 +378,7 @@ class PrometheusExporter:
             except OSError as error:
                 where = f"{address[0]}:{address[1]}"
                 raise EdgetopError(f"--export: cannot listen at {where}: {error.strerror or error}") from None
-            threading.Thread(target=self._server.serve_forever, name="edgetop-metrics", daemon=True).start()
+            threading.Thread(target=self._serve, args=(self._server,), name="edgetop-metrics", daemon=True).start()
 
     def describe(self) -> Iterable[Any]:
         """Nothing: what there is shows with the first scrape."""
@@ -418,6 +419,12 @@ class PrometheusExporter:
         if self._file is not None and self._file.is_file():
             with suppress(OSError):
                 self._file.unlink()
+
+    @staticmethod
+    def _serve(server: _Server) -> None:
+        # Begun before the session, which lowers the priority of its own threads alone.
+        lower_priority()
+        server.serve_forever()
 
     def _text(self) -> bytes:
         """The answer to a scrape. Raises TimeoutError when the session's thread does not come to it."""

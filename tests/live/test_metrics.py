@@ -9,11 +9,13 @@ import re
 import shlex
 import socket
 import subprocess
+import sys
 import termios
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from http import HTTPStatus
@@ -23,6 +25,7 @@ from typing import Any
 import pytest
 
 from edgetop.core.records import DeviceInfo
+from edgetop.inference.child_process import OWN_NICENESS
 from edgetop.inference.scripted import Reply
 from edgetop.live import live_session, metrics
 from edgetop.live.metrics import FIGURES, FIRST_TOKEN, LiveView, Metrics, PrometheusExporter
@@ -296,6 +299,28 @@ def test_a_pipe_gets_whole_texts_and_a_reader_that_stalls_holds_nobody_up(
         assert reader.read().decode() == expected
     exporter.close()
     assert pipe.is_fifo()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a priority is that of the process")
+def test_a_scrape_is_answered_at_the_priority_of_the_screen_and_not_of_the_model() -> None:
+    need_module("prometheus_client")
+    live, port, asked = Loaded(), free_port(), list[int]()
+
+    class Asking:
+        def collect(self) -> Sequence[Any]:
+            asked.append(os.getpriority(os.PRIO_PROCESS, 0))  # of the thread
+            return ()
+
+    exporter = PrometheusExporter(address=("127.0.0.1", port))
+    exporter._registry.register(Asking())
+    asked.clear()
+    with ThreadPoolExecutor() as pool:
+        told = pool.submit(fetch, f"http://127.0.0.1:{port}/metrics")
+        eventually(lambda: exporter.update(live) or told.done(), "the scrape is answered")
+    exporter.close()
+    assert "edgetop_info" in told.result()
+    assert asked
+    assert min(asked) >= OWN_NICENESS
 
 
 def test_an_address_in_use_is_told(tmp_path: Path) -> None:
