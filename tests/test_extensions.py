@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -146,7 +147,8 @@ def test_a_sensor_is_read_and_one_that_fails_is_named(home: IsolatedHome) -> Non
 
 def test_the_sensor_of_the_page_is_read_and_says_why_it_is_absent(home: IsolatedHome) -> None:
     root = home.folder / "root"
-    assert "no supply is connected: start its program" in home.run("power", "--sysroot", str(root)).stdout
+    told = home.run("doctor", "--sysroot", str(root)).stdout
+    assert re.search(r"no +power\.supply +no supply is connected\n +-> start its program\n", told), told
     plant(root, {"/run/supply/watts": 6.5})
     assert "6.50 W" in home.run("power", "--sysroot", str(root)).stdout
 
