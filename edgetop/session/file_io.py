@@ -160,7 +160,7 @@ def _explained(error: Exception, data: bytes) -> SessionFileError:
     message = str(error)
     if isinstance(error, RecursionError):
         message = f"byte {_too_deep_at(data)}: it is nested too deeply for a session"
-    elif isinstance(error, UnicodeDecodeError):
+    elif isinstance(error, UnicodeDecodeError) or "UTF-8" in message:  # as msgspec 0.23 says it
         message = f"byte {_not_utf8_at(data)}: it is not UTF-8"
     elif (found := re.fullmatch(r"(?P<what>.*) - at `(?P<place>\$.*)`", message, re.DOTALL)) is not None:
         message = f"{found['place']}: {found['what']}"
