@@ -232,7 +232,7 @@ def _soaked(key: str, soak: Soak) -> str:
         return f"{text}: no change that these repetitions show ({low:+.1f} to {high:+.1f} %)."
     begins = f" from {format_duration(soak.begins_s)} on" if soak.begins_s else ""
     constant = f"time constant {format_duration(soak.time_constant_s)}"
-    if not soak.settled:
+    if not soak.is_steady:
         return f"{text}: it has not settled ({constant}{begins}); soak it longer."
     return f"{text}: it settles at {soak.steady_tokens_per_s:.3g} tok/s ({constant}{begins})."
 

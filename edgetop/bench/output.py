@@ -73,7 +73,7 @@ def _configuration(result: PlanResult, setting: SettingResult) -> dict[str, Any]
     load, device = setting.load, result.device
     model = None if load is None else load.model
     chosen = None if load is None else load.settings
-    wished = engine_settings(setting.setting, 0)
+    requested = engine_settings(setting.setting, 0)
     names = [] if load is None else list(dict.fromkeys(name.split(":")[0] for name in load.engine.devices))
     backends = [name for name in names if name != "CPU"]
     return {
@@ -89,20 +89,20 @@ def _configuration(result: PlanResult, setting: SettingResult) -> dict[str, Any]
         "n_batch": None if chosen is None else chosen.n_batch,
         "n_ubatch": None if chosen is None else chosen.n_ubatch,
         "n_threads": None if chosen is None else chosen.n_threads,
-        "cpu_mask": f"0x{wished.cpu_mask or 0}",
+        "cpu_mask": f"0x{requested.cpu_mask or 0}",
         "cpu_strict": False,
         "poll": 50,
-        "type_k": wished.type_k,
-        "type_v": wished.type_v,
+        "type_k": requested.type_k,
+        "type_v": requested.type_v,
         "n_gpu_layers": None if chosen is None else chosen.n_gpu_layers,
-        "n_cpu_moe": wished.n_cpu_moe or 0,
+        "n_cpu_moe": requested.n_cpu_moe or 0,
         "split_mode": "layer",
         "main_gpu": 0,
         "no_kv_offload": chosen is not None and not chosen.offload_kqv,
         "flash_attn": _FLASH_ATTENTION[(chosen.flash_attention if chosen is not None else None) or "auto"],
         "devices": "auto",
         "tensor_split": "0.00",
-        "tensor_buft_overrides": ";".join(wished.override_tensor) or "none",
+        "tensor_buft_overrides": ";".join(requested.override_tensor) or "none",
         "load_mode": "auto" if chosen is None else chosen.load_mode,
         "lazy_mode": "auto",
         "embeddings": False,
@@ -122,7 +122,7 @@ def _soak(soak: Soak | None) -> dict[str, Any]:
         "last_minute_ts": None if soak is None else soak.last_tokens_per_s,
         "soak_change_percent_low": None if soak is None or soak.change_percent is None else soak.change_percent[0],
         "soak_change_percent_high": None if soak is None or soak.change_percent is None else soak.change_percent[1],
-        "steady_ts": None if soak is None or not soak.settled else soak.steady_tokens_per_s,
+        "steady_ts": None if soak is None or not soak.is_steady else soak.steady_tokens_per_s,
         "time_constant_s": None if soak is None else soak.time_constant_s,
         "first_minute_j_per_token": None if soak is None else soak.first_j_per_token,
         "last_minute_j_per_token": None if soak is None else soak.last_j_per_token,

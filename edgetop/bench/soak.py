@@ -57,7 +57,7 @@ class Soak(Struct, frozen=True, kw_only=True):
     last_j_per_token: float | None = None
 
     @property
-    def settled(self) -> bool:
+    def is_steady(self) -> bool:
         """Whether it lasted long enough to know where the rate settles."""
         return self.time_constant_s is None or self.begins_s + SETTLED * self.time_constant_s <= self.length_s
 

@@ -96,7 +96,7 @@ def _measure_point(watch: SensorSession, meter: Meter, total: CalibrationTarget,
 
 def _read(watch: SensorSession, meter: Meter, seconds: float) -> MeanPower | Unavailable:
     print_status(f"Reading for {seconds:g} s: look at the meter meanwhile.")
-    span = watch.follow(seconds, tick=lambda left_s: show_progress(f"{left_s:.0f} s left"))
+    span = watch.read_for(seconds, tick=lambda left_s: show_progress(f"{left_s:.0f} s left"))
     clear_progress()
     return watch.power(meter, span)
 

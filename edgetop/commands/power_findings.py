@@ -86,7 +86,7 @@ def examine_power(inventory: Inventory, choice: PowerChoice) -> PowerFindings:
     """Read the inventory's sources for a moment and close them."""
     watch = SensorSession(inventory, choice.headline)
     try:
-        span = watch.look(LEAST_S, MOST_S)
+        span = watch.wait_for_readings(LEAST_S, MOST_S)
         headline = watch.headline
         chosen = [meter.name for meter in headline.meters] if isinstance(headline, Headline) else []
         disagreeing = _disagreeing(watch, span)

@@ -263,7 +263,7 @@ class Alerts:
         if self.ended_by is not None:
             raise AlertRaisedError(f"ended by an alert: {self.ended_by.text}")
 
-    def look(self, session: Session, t_us: int, say: Callable[[str], None]) -> Iterator[Event]:
+    def check(self, session: Session, t_us: int, say: Callable[[str], None]) -> Iterator[Event]:
         """Judge all alerts at a moment that is not before the last one, and say, run and record what has changed.
 
         Raises UsageError at the first look for a name that is neither of a figure nor of anything that is read here.

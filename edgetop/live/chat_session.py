@@ -147,7 +147,7 @@ class Recovery:
         self._said = bool(newline)
         return first if newline else ""
 
-    def take(self) -> list[RecoveredJournal]:
+    def results(self) -> list[RecoveredJournal]:
         """What was recovered, once it is all done; nothing before and after."""
         if self._process is None or self._process.poll() is None:
             return []
@@ -603,7 +603,7 @@ class LiveSession(RecordedSession):
     def _report_recovered(self) -> None:
         if words := self._recovery.words():
             self._listener(Notice(text=f"{words[:1].upper()}{words[1:]}"))
-        for recovered in self._recovery.take():
+        for recovered in self._recovery.results():
             if recovered.path is not None:
                 self._listener(Notice(text=f"A session that was cut off has been restored: {recovered.path.name}"))
             if recovered.problem:

@@ -76,7 +76,7 @@ class SensorSession:
         """The meters that stand for the device, or why there are none."""
         return headline_of(self.session, self.meters)
 
-    def look(self, least_s: float, most_s: float) -> Span:
+    def wait_for_readings(self, least_s: float, most_s: float) -> Span:
         """Go on until `least_s` seconds of the watch, and until every meter has answered, but no longer than `most_s`.
 
         The span is from the beginning of the watch. Without a meter nothing is waited for.
@@ -89,7 +89,7 @@ class SensorSession:
                 return 0, now_us
             time.sleep(POLL_S)
 
-    def follow(self, seconds: float, tick: Callable[[float], None] | None = None) -> Span:
+    def read_for(self, seconds: float, tick: Callable[[float], None] | None = None) -> Span:
         """Go on for so many seconds from now; `tick` is told how many are left."""
         begin_us = self._now_us()
         while True:
@@ -349,7 +349,7 @@ class SensorMeter:
         self._sensors = SensorSession(inventory, self._choice.headline)
         self._accounts = EnergyAccounts(self._sensors.session)
         try:
-            self._sensors.look(0.0, ANSWER_AT_MOST_S)
+            self._sensors.wait_for_readings(0.0, ANSWER_AT_MOST_S)
             self._rest(self._sensors)
         except BaseException:  # such as an interrupt, after which nobody would close them
             self._ended.set()
@@ -443,7 +443,7 @@ class SensorMeter:
         if self._idle_s > 0:
             session = sensors.session
             session.apply(Event(t_us=monotonic_us(), kind=DEVICE_IDLE, text="The device is left idle."))
-            sensors.follow(self._idle_s)
+            sensors.read_for(self._idle_s)
             session.apply(Event(t_us=monotonic_us(), kind=DEVICE_BUSY, text="The work begins."))
 
     def _now_us(self) -> int:

@@ -216,14 +216,14 @@ class RemoteHost:
                 self._follow_files()
                 return
             size += len(line) + LINE_COST
-            if line.startswith("{") and self._take(line):
+            if line.startswith("{") and self._show_line(line):
                 deadline_s, size = time.monotonic() + SILENT_S, 0
                 # One that tells more often is read so often.
                 self._stop.wait(SOONEST_S)
             elif size > LINE_BYTES:
                 raise SshError(TOO_MUCH)
 
-    def _take(self, line: str) -> bool:
+    def _show_line(self, line: str) -> bool:
         """Take in a line of `edgetop watch --json`; whether it was a reading."""
         try:
             document = msgspec.json.decode(line)
@@ -254,7 +254,7 @@ class RemoteHost:
         files = RemoteFiles(root)
         try:
             self._shell.send(SHELL_SETUP)
-            files.take_inventory(self._ask)
+            files.fetch_all(self._ask)
             files.scan(self._ask, ())
             FileReader(
                 self._ask, files, self._stop, lambda document: self._show(document, "shell"), reach=self._reach

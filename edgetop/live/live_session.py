@@ -313,7 +313,7 @@ class RecordedSession:
         self.recorder.check()
         self._report_extensions()
         if self.alerts is not None and self.has_sensors:
-            for event in self.alerts.look(self.session, self.now_us(), self.recorder.on_trouble):
+            for event in self.alerts.check(self.session, self.now_us(), self.recorder.on_trouble):
                 self.recorder.record(event)
 
     def _check_when_due(self) -> None:

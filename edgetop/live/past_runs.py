@@ -146,7 +146,7 @@ def outcome_of(head: SessionHead, turns: Sequence[TurnEntry] | None = None) -> O
         prefill_j_per_token=_value(None if summary.energy is None else summary.energy.prefill_j_per_token),
         sustained_tokens_per_s=None if sustained is None else sustained.decode_tokens_per_s,
         sustained_after_s=after_s,
-        held=tuple(held for held in (_held(*pair) for pair in pairs) if held is not None),
+        held=tuple(held for held in (_predicted_vs_measured(*pair) for pair in pairs) if held is not None),
     )
 
 
@@ -236,7 +236,9 @@ def _record(quantity: Quantity, all_held: list[PredictedVsMeasured]) -> Predicti
     )
 
 
-def _held(quantity: Quantity, predicted: Interval | int | None, measured: float | None) -> PredictedVsMeasured | None:
+def _predicted_vs_measured(
+    quantity: Quantity, predicted: Interval | int | None, measured: float | None
+) -> PredictedVsMeasured | None:
     if predicted is None or measured is None or measured <= 0:
         return None
     if isinstance(predicted, int):

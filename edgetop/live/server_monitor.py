@@ -35,7 +35,7 @@ from edgetop.inference.server.usage import (
     State,
     TokenSum,
     Usage,
-    together,
+    combined,
 )
 from edgetop.live.server_request import ASLEEP, SpeedProbe, probe_speed
 from edgetop.session.watch import RECENT_US
@@ -339,7 +339,7 @@ class MonitoredServer:
         usages: dict[Hashable, Usage] = {pid: usage for pid, usage in text.items() if usage is not None}
         if result.usage is None or result.usage.counts != "nothing" or len(usages) < len(text) or not usages:
             return result
-        usage = together(usages, result.usage, self._of_engines)
+        usage = combined(usages, result.usage, self._of_engines)
         if usage.kind == "ollama" and usage.no_count is not None:
             usage = replace(usage, no_count=Unavailable(usage.no_count.reason, FOR_OLLAMA))
         return replace(result, usage=usage)

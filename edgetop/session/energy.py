@@ -27,7 +27,15 @@ from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.scopes import Headline, host_name, other_views
 from edgetop.core.energy.tokens import Energy, EnergyBasis, TurnSum, net_of, session_energy, sum_of, turn_energy
 from edgetop.core.energy.uncertainty import UNSEEN, certain_after_s, graded
-from edgetop.core.energy.windows import LOOK_AHEAD_S, HostWindow, TurnSpan, TurnWindows, Window, power_of, turn_together
+from edgetop.core.energy.windows import (
+    LOOK_AHEAD_S,
+    HostWindow,
+    TurnSpan,
+    TurnWindows,
+    Window,
+    power_of,
+    turn_over_meters,
+)
 from edgetop.core.figures import UNLOADED_UNKNOWN
 from edgetop.core.quantity import Interval, Quantity, figure, summed
 from edgetop.core.records import LARGEST, ModelLoaded
@@ -77,13 +85,13 @@ def by_host(turns: Sequence[TurnWindows | Unavailable], meters: Sequence[Meter])
             else turn
             for turn, meter in zip(turns, meters, strict=True)
         ]
-    whole = turn_together(turns)
+    whole = turn_over_meters(turns)
     hosts = list(dict.fromkeys(host_name(meter) for meter in meters))
     if isinstance(whole, Unavailable) or len(hosts) < 2:
         return whole
     parts = []
     for host in hosts:
-        own = turn_together([turn for turn, meter in zip(turns, meters, strict=True) if host_name(meter) == host])
+        own = turn_over_meters([turn for turn, meter in zip(turns, meters, strict=True) if host_name(meter) == host])
         if isinstance(own, TurnWindows):
             sources = dict.fromkeys(meter.source for meter in meters if host_name(meter) == host)
             parts.append(HostWindow(host=host, source=" + ".join(sources), whole=own.turn))

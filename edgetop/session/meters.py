@@ -199,7 +199,7 @@ class ActivityLog:
             self._begin()
             changes = self._new_changes()
         for t_us, what in changes:
-            self._take(t_us, what)
+            self._note_change(t_us, what)
         return self._found
 
     def _new_changes(self) -> list[tuple[int, str]]:
@@ -225,7 +225,7 @@ class ActivityLog:
         changes.sort(key=lambda change: change[0])
         return changes
 
-    def _take(self, t_us: int, what: str) -> None:
+    def _note_change(self, t_us: int, what: str) -> None:
         self._last_us = t_us
         match what:
             case "suspended":

@@ -336,14 +336,14 @@ class RemoteFiles:
         """When each large process began, by its number."""
         self._scans = 0
 
-    def take_inventory(self, run: RunCommand) -> None:
+    def fetch_all(self, run: RunCommand) -> None:
         """Fetch everything once."""
         names = f"edgetop_names {' '.join(_PATTERNS)}; edgetop_chips"
         paths = [path for path in run(names) if PATH.fullmatch(path) and ".." not in path][:FILES_MOST]
         for path in run("ls -ld /sys/class/hwmon/hwmon*/device 2>/dev/null"):
             link, _, target = path.partition(" -> ")
             self._link("/" + link.partition(" /")[2], target.rpartition("/")[2])
-        self._take(self._answer(run, paths), paths)
+        self._replace(self._answer(run, paths), paths)
         for path in paths:
             if path not in self._known:
                 self._put(path, b"", readable=not _MOVING.fullmatch(path))
@@ -363,7 +363,7 @@ class RemoteFiles:
     def refresh(self, run: RunCommand, pids: Sequence[int] = ()) -> None:
         """Fetch what changes; `pids` are those of model processes."""
         paths = [*self._moving, *(f"/proc/{pid}/stat" for pid in pids)]
-        self._take(self._answer(run, paths), paths)
+        self._replace(self._answer(run, paths), paths)
         self._ask_firmware(run)
 
     def scan(self, run: RunCommand, pids: Sequence[int]) -> None:
@@ -383,7 +383,7 @@ class RemoteFiles:
         self._seen = found
         self._scans += 1
         if fresh:
-            self._take_processes(run(f"edgetop_process {' '.join(fresh)}"), set(fresh))
+            self._replace_processes(run(f"edgetop_process {' '.join(fresh)}"), set(fresh))
         for table in ("tcp", "tcp6"):
             lines = [line for line in run(f"grep ' 0A ' /proc/net/{table} 2>/dev/null") if ": " in line]
             self._put(f"/proc/net/{table}", "\n".join(["heading", *lines]).encode())
@@ -398,7 +398,7 @@ class RemoteFiles:
             if end >= 0:
                 yield line[:end], line[end + 1 :]
 
-    def _take(self, lines: Iterable[tuple[str, str]], paths: Sequence[str]) -> None:
+    def _replace(self, lines: Iterable[tuple[str, str]], paths: Sequence[str]) -> None:
         """Replace what is known of files by these lines; one that gives none may not be read any more."""
         found: dict[str, list[str]] = {}
         for path, line in lines:
@@ -410,7 +410,7 @@ class RemoteFiles:
             elif self._known.get(path):
                 self._put(path, b"")
 
-    def _take_processes(self, lines: Iterable[str], wanted: set[str]) -> None:
+    def _replace_processes(self, lines: Iterable[str], wanted: set[str]) -> None:
         kind, pid, gathered = "", "", list[str]()
         for line in (*lines, "end 0"):
             word, _, rest = line.partition(" ")

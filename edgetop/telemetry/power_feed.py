@@ -288,7 +288,7 @@ class Connection:
         try:
             self._feed.start()
             while not self._lines:
-                self._take(self._next_chunk(deadline_us))
+                self._split_lines(self._next_chunk(deadline_us))
             header = self._same_as_before(parse_header(self._lines[0].text))
             if header is not BARE_NUMBERS:
                 del self._lines[0]
@@ -321,8 +321,8 @@ class Connection:
                 if is_enough(new) or not self.is_open:
                     return lines
                 if timeout_s is None:
-                    self._take(self._next_chunk(deadline_us))
-                elif self._clock() >= deadline_us or not self._take_some(
+                    self._split_lines(self._next_chunk(deadline_us))
+                elif self._clock() >= deadline_us or not self._process_chunk(
                     self._feed.receive(self._remaining_s(deadline_us))
                 ):
                     return lines
@@ -334,7 +334,7 @@ class Connection:
         """What has come, without waiting. The stream may have ended with it."""
         try:
             for _ in range(_CHUNKS):
-                if not self._take_some(self._feed.receive(0.0)):
+                if not self._process_chunk(self._feed.receive(0.0)):
                     break
         except SourceLost as lost:
             self.stop(lost.missing)
@@ -381,14 +381,14 @@ class Connection:
             raise SourceLost(f"{self.name} gives no reading within {self._timeout_s:g} s{missing}")
         return chunk
 
-    def _take_some(self, chunk: bytes | None) -> bool:
+    def _process_chunk(self, chunk: bytes | None) -> bool:
         if chunk is None:
             self.stop(Unavailable(self._feed.why_ended()))
         elif chunk:
-            self._take(chunk)
+            self._split_lines(chunk)
         return bool(chunk)
 
-    def _take(self, chunk: bytes) -> None:
+    def _split_lines(self, chunk: bytes) -> None:
         """Note the lines that `chunk` completes, blank ones left out. Raises SourceLost when too much comes."""
         now_us = self._clock()
         more_bytes = (now_us - self._allowed_us) / US_PER_S * STREAM_BYTES_PER_S

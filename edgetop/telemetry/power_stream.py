@@ -361,7 +361,7 @@ class HostSource:
         """When each ping left that is not answered yet."""
         self._pings = 0
         self._ping_due_us = 0
-        self._heard_us = self._stamped_us = 0
+        self._last_line_us = self._stamped_us = 0
         self._number: int | None = None
         self.info: SourceInfo = describe_host(
             self._header,
@@ -390,7 +390,7 @@ class HostSource:
         stamped = [*waiting, *self._parsed(lines)]
         if stamped:
             return stamped
-        silent_s = (self._clock() - self._heard_us) / US_PER_S
+        silent_s = (self._clock() - self._last_line_us) / US_PER_S
         if connection.is_open and silent_s > stale_s(self._header):
             connection.stop(Unavailable(SILENT.format(silent_s)))
         if not connection.is_open:
@@ -407,7 +407,7 @@ class HostSource:
         self._asked.clear()
         self._number = None
         self._pings = 0
-        self._heard_us = self._clock()
+        self._last_line_us = self._clock()
         pinged = self._header.answers_pings
         lines = self._ping(FIRST_PONG_S) if pinged else []
         found = self._parsed(lines)
@@ -441,7 +441,7 @@ class HostSource:
         rejected = self._connection.rejected
         self._connection.rejected = ""
         for line in lines:
-            self._heard_us = line.t_us
+            self._last_line_us = line.t_us
             try:
                 found = parse_host_line(line.text, self._header)
             except ValueError as error:

@@ -111,7 +111,7 @@ def test_the_steady_state_of_a_board_that_throttles_is_found(tmp_path: Path) -> 
     assert found.steady_tokens_per_s == pytest.approx(12.5, rel=0.01), "1.5 of 2.4 GHz"
     assert found.time_constant_s == pytest.approx(CONSTANT_S, rel=0.1)
     assert found.begins_s == pytest.approx(TRIP_S, abs=30)
-    assert found.settled
+    assert found.is_steady
     assert found.change_percent is not None
     assert found.change_percent[1] < -30
     assert len(found.minutes) in {10, 11}, "the last repetition may end in the next one"
@@ -127,11 +127,11 @@ def test_a_soak_too_short_says_so_and_a_steady_board_has_no_time_constant(tmp_pa
     assert short.save(tmp_path / "short.json")
     found = soaked(short, tmp_path / "short.json").soak
     assert found is not None
-    assert not found.settled
+    assert not found.is_steady
     cool = [Moment(at_s=3.0 * n, tokens_per_s=20.0 + 0.1 * (-1) ** n) for n in range(200)]
     calm = soak_of(cool, 600.0)
     assert calm is not None
-    assert (calm.time_constant_s, calm.settled) == (None, True)
+    assert (calm.time_constant_s, calm.is_steady) == (None, True)
     assert calm.steady_tokens_per_s == pytest.approx(20.0)
     assert soak_of(cool, 60.0) is None
     assert soak_of([], 600.0) is None

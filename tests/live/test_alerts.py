@@ -45,7 +45,7 @@ def states(text: str, *celsius: float | None) -> list[tuple[int, str]]:
     return [
         (second, event.kind.removeprefix("alert_"))
         for second in range(len(celsius))
-        for event in alerts.look(session, second * US_PER_S, lambda _text: None)
+        for event in alerts.check(session, second * US_PER_S, lambda _text: None)
     ]
 
 
@@ -101,7 +101,7 @@ def test_what_is_no_limit_is_refused(text: str) -> None:
 
 def test_a_name_that_nothing_has_is_refused_with_the_nearest_one() -> None:
     def look(name: str) -> None:
-        list(Alerts([f"{name} > 1"], "watch").look(heated(50), 0, lambda _text: None))
+        list(Alerts([f"{name} > 1"], "watch").check(heated(50), 0, lambda _text: None))
 
     for known in ("energy.j_per_token", "temperature_cpu_c", "server.1.context_use", "servers.requests_running"):
         look(known)
@@ -121,7 +121,7 @@ def test_a_command_is_told_in_its_environment_and_its_failure_is_said() -> None:
         command='test "$EDGETOP_ALERT_STATE $EDGETOP_ALERT_VALUE $EDGETOP_ALERT_LIMIT" '
         '= "raised 90.0 temperature.cpu > 80" && exit 7; exit 1',
     )
-    eventually(lambda: (list(alerts.look(session, 0, told.append)), len(told) > 1)[1], "the command ends")
+    eventually(lambda: (list(alerts.check(session, 0, told.append)), len(told) > 1)[1], "the command ends")
     assert told == ["temperature.cpu > 80: 90.00", "--alert-run: the command ended with 7"]
 
 
@@ -153,7 +153,7 @@ def test_of_several_hosts_a_limit_is_that_of_each() -> None:
         told: list[str] = []
         return [
             str(event.data["alert"]).partition(":")[0]
-            for event in Alerts([limit], "watch").look(session, 0, told.append)
+            for event in Alerts([limit], "watch").check(session, 0, told.append)
             if event.kind == "alert_raised"
         ]
 

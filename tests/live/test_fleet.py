@@ -141,16 +141,16 @@ def test_a_reading_that_cannot_be_is_refused(told: bytes) -> None:
 
 def test_what_a_host_calls_its_models_moves_no_cursor(tmp_path: Path) -> None:
     host = RemoteHost("pi", tmp_path)
-    assert host._take(b'{"type":"reading","models":["\\u001b[2Jevil"],"throttling":["a\\nb"]}'.decode())
+    assert host._show_line(b'{"type":"reading","models":["\\u001b[2Jevil"],"throttling":["a\\nb"]}'.decode())
     assert "\x1b" not in "".join(host_cells(host.row))
-    assert not host._take('{"type":"summary"}')
+    assert not host._show_line('{"type":"summary"}')
 
 
 def test_what_no_edgetop_tells_ends_the_connection_with_a_reason(tmp_path: Path) -> None:
     host = RemoteHost("pi", tmp_path)
     for told in ('{"type":"reading","x":' + "[" * 100_000, '{"type":"reading","models":"a"}', '{"type"'):
         with pytest.raises(SshError, match="its edgetop tells what cannot be read"):
-            host._take(told)
+            host._show_line(told)
 
 
 FLOODS = {
@@ -284,7 +284,7 @@ def test_a_host_learns_nothing_of_the_files_here(tmp_path: Path) -> None:
                 stop.set()
 
         files = RemoteFiles(tmp_path / "copy")
-        files.take_inventory(ask)
+        files.fetch_all(ask)
         files.scan(ask, ())
         FileReader(ask, files, stop, show, reach=lambda address: address).run()
         assert wire.requests
@@ -314,7 +314,7 @@ def test_energy_per_token_of_a_host_that_has_a_shell_alone(tmp_path: Path) -> No
                 wire.answers["GET /slots"] = document(llama_slots(1 + int(20 * spent_s)))
 
         files = RemoteFiles(tmp_path / "copy")
-        files.take_inventory(ask)
+        files.fetch_all(ask)
         files.scan(ask, ())
         reader = FileReader(ask, files, stop, told.append, reach=lambda address: address)
         threads = [threading.Thread(target=go_on), threading.Thread(target=reader.run)]

@@ -280,7 +280,7 @@ def test_a_context_without_room_is_refused_however_small_the_model_is(
 
 
 def test_what_a_dead_edgetop_left_is_saved_by_a_process_of_its_own(tmp_path: Path) -> None:
-    assert Recovery(Store(tmp_path / "none")).take() == []
+    assert Recovery(Store(tmp_path / "none")).results() == []
     journal = tmp_path / "20261012-140322-tiny-instruct-01234567.journal"
     journal.write_bytes(b"".join(encode_record(record) + b"\n" for record in [*HEAD, *turn()]))
     recovery = Recovery(Store(tmp_path))
@@ -288,7 +288,7 @@ def test_what_a_dead_edgetop_left_is_saved_by_a_process_of_its_own(tmp_path: Pat
     assert recovered.path == journal.with_suffix(".json")
     assert len(load(recovered.path).turns) == 1
     assert not journal.exists()
-    assert recovery.take() == []
+    assert recovery.results() == []
     assert not recovery.words(), "it did not take long"
 
 

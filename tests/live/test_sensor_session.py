@@ -16,7 +16,7 @@ def watched(
     *sources: FakeSource, absent: tuple[UnavailableSource, ...] = (), most_s: float = 0.1
 ) -> dict[str, MeanPower | Unavailable]:
     watch = SensorSession(Inventory(sources, absent))
-    span = watch.look(0.1, most_s)
+    span = watch.wait_for_readings(0.1, most_s)
     watch.close()
     return {meter.name: watch.power(meter, span) for meter in watch.meters}
 
@@ -31,7 +31,7 @@ def test_power_is_the_mean_of_its_readings_and_a_counter_s_its_rate() -> None:
             (),
         )
     )
-    span = watch.look(0.2, 60.0)
+    span = watch.wait_for_readings(0.2, 60.0)
     mean, rate = (watch.power(meter, span) for meter in watch.meters)
     stamps, values = (list(column)[1:] for column in watch.session.window("energy.b.all", *span))
     watch.close()
@@ -62,7 +62,7 @@ def test_the_rate_of_a_counter_that_steps_counts_whole_steps() -> None:
     for offset in range(10):
         source = power_source("energy.step", ((10.0 * ((n + offset) // 10),) for n in count()), unit="J")
         watch = SensorSession(Inventory((source,), ()))
-        span = watch.look(0.5, 60.0)
+        span = watch.wait_for_readings(0.5, 60.0)
         (meter,) = watch.meters
         shown = watch.power(meter, span)
         stamps, values = watch.session.window(meter.name, *span)
@@ -85,7 +85,7 @@ def test_what_no_figure_would_believe_is_not_shown_either() -> None:
 
 def test_without_a_meter_nothing_is_waited_for() -> None:
     watch = SensorSession(Inventory((FakeSource("gauge"),), ()))
-    _, end_us = watch.look(1e9, 1e9)
+    _, end_us = watch.wait_for_readings(1e9, 1e9)
     watch.close()
     assert end_us < 1e12
 
@@ -123,7 +123,7 @@ def test_the_headline_is_what_the_person_chose() -> None:
 def test_progress_is_told_the_seconds_that_are_left() -> None:
     left: list[float] = []
     watch = SensorSession(Inventory((power_source("power.a", (1.0,)),), ()))
-    span = watch.follow(0.2, left.append)
+    span = watch.read_for(0.2, left.append)
     watch.close()
     assert left == sorted(left, reverse=True)
     assert 0 < left[-1] < left[0] <= 0.2

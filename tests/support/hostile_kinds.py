@@ -630,7 +630,7 @@ def _far_answers(folder: Path) -> dict[str, list[str]]:
 
     files = RemoteFiles(folder / "remote-copy")
     files.root.mkdir()
-    files.take_inventory(noted)
+    files.fetch_all(noted)
     files.scan(noted, (40,))
     return answers
 
@@ -648,7 +648,7 @@ def _far(data: bytes, folder: Path) -> str:
         def ask(line: str) -> list[str]:
             return answers.get(line.split(" ", maxsplit=1)[0], [])
 
-        files.take_inventory(ask)
+        files.fetch_all(ask)
         files.scan(ask, (40,))
         files.refresh(ask, (40,))
         describe(host)
@@ -675,7 +675,7 @@ def _told_by_edgetop(data: bytes, folder: Path) -> str:
     for number, line in enumerate(data.decode("utf-8", "replace").split("\n")):
         with contextlib.suppress(SshError):
             if line.startswith("{"):
-                hosts[number % 2]._take(line)
+                hosts[number % 2]._show_line(line)
         rows = [host.row for host in hosts]
         total = total_of(rows)
         cells = [*total_cells(total), *fleet_notes(rows, total), *(cell for row in rows for cell in host_cells(row))]

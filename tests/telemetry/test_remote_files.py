@@ -27,7 +27,7 @@ RAPL = below(
 
 def copied(root: Path, folder: Path, **more: object) -> tuple[RemoteFiles, Host]:
     files = RemoteFiles(folder)
-    files.take_inventory(remote_shell(root, **more))  # type: ignore[arg-type]
+    files.fetch_all(remote_shell(root, **more))  # type: ignore[arg-type]
     return files, Host(sysroot=folder, system="linux", own_pid=0, uses_gpu=lambda: False)
 
 
@@ -145,7 +145,7 @@ def test_pages_of_another_size_are_counted_in_ours(tmp_path: Path) -> None:
         return [str(page)] if "getconf" in command else told(command)
 
     files = RemoteFiles(tmp_path / "copy")
-    files.take_inventory(ask)
+    files.fetch_all(ask)
     files.scan(ask, ())
     there = (tmp_path / "remote/proc/40/stat").read_text().split()
     here = (tmp_path / "copy/proc/40/stat").read_text().split()
@@ -188,7 +188,7 @@ def test_what_a_hostile_machine_says_stays_below_the_folder(tmp_path: Path) -> N
         return ["/" * 300, "-1", "0", "vcgencmd"]
 
     files = RemoteFiles(root)
-    files.take_inventory(ask)
+    files.fetch_all(ask)
     files.refresh(ask, (7,))
     files.scan(ask, (7,))
     assert not [path for path in tmp_path.iterdir() if path != root]
@@ -219,7 +219,7 @@ def test_what_a_machine_says_without_end_is_cut(tmp_path: Path, monkeypatch: pyt
         return []
 
     files = RemoteFiles(tmp_path)
-    files.take_inventory(ask)
+    files.fetch_all(ask)
     files.scan(ask, (7,))
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= 5000
     assert sorted(path.name for path in (tmp_path / "proc/7/fd").iterdir()) == ["3", "4", "5"]

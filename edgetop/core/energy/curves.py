@@ -141,7 +141,7 @@ class Curve(Forkable, ABC):
         self.asked_us = t_us
         if value is None:
             self._interrupted = True
-        elif self._take(t_us, value):
+        elif self._add_reading(t_us, value):
             self._interrupted = False
             self.last_us = t_us
             self.first_us = t_us if self.first_us is None else self.first_us
@@ -235,7 +235,7 @@ class Curve(Forkable, ABC):
         """The power at the first and at the last reading."""
 
     @abstractmethod
-    def _take(self, t_us: int, value: float) -> bool:
+    def _add_reading(self, t_us: int, value: float) -> bool:
         """Take in a value; false when it is not believed."""
 
     def mean_w(self, start_us: float, end_us: float) -> float:
@@ -351,7 +351,7 @@ class CounterCurve(Curve):
     def _end_powers(self) -> tuple[float, float]:
         return self._power[min(1, self.changes)], self._power[-1]
 
-    def _take(self, t_us: int, value: float) -> bool:
+    def _add_reading(self, t_us: int, value: float) -> bool:
         if not isfinite(value) or value < 0:
             return False
         if not self._time:
@@ -663,7 +663,7 @@ class PowerCurve(Curve):
     def _end_powers(self) -> tuple[float, float]:
         return abs(self._power[0]), abs(self._power[-1])
 
-    def _take(self, t_us: int, value: float) -> bool:
+    def _add_reading(self, t_us: int, value: float) -> bool:
         believed = self._gate.admit(t_us, value, self.update_s)
         for reading in believed:
             self._accept(*reading)

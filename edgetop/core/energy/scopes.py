@@ -257,8 +257,8 @@ def headlines_over_hosts(
         if isinstance(of_host, Unavailable):
             return lost_host(host, of_host)
         found[host] = of_host
-    together = _together(found)
-    return together if isinstance(together, Unavailable) else (together,)
+    summed = _sum_over_hosts(found)
+    return summed if isinstance(summed, Unavailable) else (summed,)
 
 
 def _own(here: Sequence[Meter], chosen: str | None, remote: set[Scope]) -> Headline | Unavailable:
@@ -271,7 +271,7 @@ def _own(here: Sequence[Meter], chosen: str | None, remote: set[Scope]) -> Headl
     return alike if isinstance(alike, Headline) and alike.scope == scope else own
 
 
-def _together(found: Mapping[str, Headline]) -> Headline | Unavailable:
+def _sum_over_hosts(found: Mapping[str, Headline]) -> Headline | Unavailable:
     headlines = list(found.values())
     if len({each.scope for each in headlines}) > 1:
         said = ", ".join(f"{host} is measured as {each.scope.replace('_', ' ')}" for host, each in found.items())

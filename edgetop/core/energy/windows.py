@@ -522,7 +522,7 @@ class ChannelEstimator:
         the sum of what lies between the pauses.
         """
         if span.pauses:
-            return _one_after_another(
+            return _sum_of_parts(
                 [(each, self.turn(each, temperature_c, clock_s)) for each in span.running()], span.first_token_us
             )
         start_us, end_us = span.submitted_us, span.last_us
@@ -576,7 +576,7 @@ class ChannelEstimator:
         return shortest_phase_s(self.curve.smear_s, mean_w - idle_w, mean_w)
 
 
-def _one_after_another(
+def _sum_of_parts(
     parts: Sequence[tuple[TurnSpan, TurnWindows | Unavailable]], first_token_us: int | None
 ) -> TurnWindows | Unavailable:
     """A turn whose parts were measured, at least one."""
@@ -589,12 +589,12 @@ def _one_after_another(
     decodes = [part.decode for span, part in known if first_token_us is not None and span.last_us > first_token_us]
     return TurnWindows(
         turn=sum_over_turns(part.turn for _span, part in known),
-        prefill=_all_of(prefills, sum_over_turns),
-        decode=_all_of(decodes, sum_over_turns),
+        prefill=_sum_or_missing(prefills, sum_over_turns),
+        decode=_sum_or_missing(decodes, sum_over_turns),
     )
 
 
-def turn_together(turns: Sequence[TurnWindows | Unavailable]) -> TurnWindows | Unavailable:
+def turn_over_meters(turns: Sequence[TurnWindows | Unavailable]) -> TurnWindows | Unavailable:
     """One turn seen by several meters that may be added; missing when one of them misses it."""
     known: list[TurnWindows] = []
     for turn in turns:
@@ -605,17 +605,17 @@ def turn_together(turns: Sequence[TurnWindows | Unavailable]) -> TurnWindows | U
         return known[0]
     return TurnWindows(
         turn=sum_over_meters(turn.turn for turn in known),
-        prefill=_all_of([turn.prefill for turn in known]),
-        decode=_all_of([turn.decode for turn in known]),
+        prefill=_sum_or_missing([turn.prefill for turn in known]),
+        decode=_sum_or_missing([turn.decode for turn in known]),
     )
 
 
-def _all_of(
-    windows: Sequence[Window | Unavailable], together: Callable[[Iterable[Window]], Window] = sum_over_meters
+def _sum_or_missing(
+    windows: Sequence[Window | Unavailable], add: Callable[[Iterable[Window]], Window] = sum_over_meters
 ) -> Window | Unavailable:
     known: list[Window] = []
     for each in windows:
         if isinstance(each, Unavailable):
             return each
         known.append(each)
-    return together(known) if known else Unavailable("the window is empty")
+    return add(known) if known else Unavailable("the window is empty")

@@ -45,10 +45,10 @@ class LibraryLog:
 
     def __init__(self, library: Library) -> None:
         self._lines: deque[Line] = deque(maxlen=_KEPT_LINES)
-        self._callback = library.llama_log_callback(self._take)
+        self._callback = library.llama_log_callback(self._on_message)
         library.llama_log_set(self._callback, None)
 
-    def _take(self, level: int, text: bytes | None, _: object) -> None:
+    def _on_message(self, level: int, text: bytes | None, _: object) -> None:
         # Called from the library's threads too; appending is all that is safe here.
         if text and (level in {_INFO, _WARNING, _ERROR} or _ASSIGNED in text):
             self._lines.append(Line(level, text.decode("utf-8", "replace").strip()[:_LINE_CHARACTERS]))

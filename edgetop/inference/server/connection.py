@@ -412,20 +412,20 @@ class JsonReader:
 
     def finish(self) -> list[bytes]:
         """What the end of the stream completes."""
-        return [*self._add(self._lines.finish()), *self._take()]
+        return [*self._add(self._lines.finish()), *self._completed()]
 
     def _add(self, line: bytes) -> list[bytes]:
         stripped = line.strip()
         is_whole = line[:1] == b"{" and stripped[-1:] == b"}"
         if is_whole or (not self._begun and stripped[:1] not in {b"{", b"["}):
-            return [*self._take(), *([line] if stripped else [])]
+            return [*self._completed(), *([line] if stripped else [])]
         self._begun.append(line)
         self._size += len(line) + 1
         if self._size > LINE_BYTES_MAX:
             raise RequestError(f"The server sent a document of more than {LINE_BYTES_MAX // 2**20} MiB.")
-        return self._take() if line[:1] == b"}" else []
+        return self._completed() if line[:1] == b"}" else []
 
-    def _take(self) -> list[bytes]:
+    def _completed(self) -> list[bytes]:
         data, self._begun, self._size = b"\n".join(self._begun), [], 0
         return [data] if data.strip() else []
 
@@ -449,11 +449,11 @@ class SseReader:
 
     def finish(self) -> list[bytes]:
         """What the end of the stream completes."""
-        return [*self._add(self._lines.finish()), *self._take()]
+        return [*self._add(self._lines.finish()), *self._completed()]
 
     def _add(self, line: bytes) -> list[bytes]:
         if not line:
-            return self._take()
+            return self._completed()
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
@@ -466,10 +466,10 @@ class SseReader:
         elif name == b"event":
             self._is_error = value.strip() == b"error"
         elif name == b"error":
-            return [*self._take(), _error_document(value)]
+            return [*self._completed(), _error_document(value)]
         return []
 
-    def _take(self) -> list[bytes]:
+    def _completed(self) -> list[bytes]:
         data, self._data, self._size = b"\n".join(self._data), [], 0
         is_error, self._is_error = self._is_error, False
         if not data:

@@ -39,11 +39,11 @@ from edgetop.inference.server.usage import (
     Slot,
     TokenSum,
     Usage,
+    combined,
     count_in,
     names_without_folders,
     parse_metrics,
     text_at,
-    together,
 )
 from edgetop.io.http import RequestError
 
@@ -523,7 +523,7 @@ class _RouterReader:
         if not usages:
             tokens = self._tokens.update({})
             return Usage(kind="llama-server", version=version, tokens=tokens, counts="all", running=0)
-        return together(
+        return combined(
             usages, Usage(kind="llama-server", version=version, models=tuple(map(str, usages)), tokens=0), self._tokens
         )
 

@@ -200,7 +200,7 @@ class Usage(Struct, frozen=True, kw_only=True):
 _WEAKEST: tuple[TokensCounted, ...] = ("nothing", "running", "ended", "all")
 
 
-def together(parts: Mapping[Hashable, Usage], whole: Usage, tokens: TokenSum) -> Usage:
+def combined(parts: Mapping[Hashable, Usage], whole: Usage, tokens: TokenSum) -> Usage:
     """The usage of a server whose models are served one by one: that of `whole`, with the sums over the parts."""
     each = list(parts.values())
     counting = {name: usage.tokens for name, usage in parts.items() if usage.counts != "nothing"}

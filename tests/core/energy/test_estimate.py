@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.core.energy.tokens import Energy, EnergyBasis, session_energy, sum_of, turn_energy
-from edgetop.core.energy.windows import ChannelEstimator, TurnSpan, TurnWindows, Window, turn_together
+from edgetop.core.energy.windows import ChannelEstimator, TurnSpan, TurnWindows, Window, turn_over_meters
 from edgetop.core.quantity import cost, figure
 from edgetop.core.sources import Meter, Unavailable
 from tests.core.energy.scripted_meters import S, average_meter, counter_meter, feed, point_meter, polled
@@ -249,11 +249,11 @@ def test_a_session_adds_shared_errors_linearly_and_others_in_quadrature() -> Non
 def test_meters_of_different_things_add_up_and_one_that_misses_spoils_the_sum() -> None:
     turn = span(25, 26, 30)
     first = after_turns(counter_meter(), turn).turn(turn)
-    both = turn_together([first, first])
+    both = turn_over_meters([first, first])
     assert isinstance(both, TurnWindows)
     assert figure(both.turn.gross).value == pytest.approx(94, rel=0.01)
     assert both.turn.length_s == pytest.approx(5)
-    assert turn_together([first, Unavailable("lost")]) == Unavailable("lost")
+    assert turn_over_meters([first, Unavailable("lost")]) == Unavailable("lost")
 
 
 def test_polls_that_a_busy_machine_delays_widen_the_interval_of_a_point_sensor() -> None:
