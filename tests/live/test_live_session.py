@@ -284,7 +284,7 @@ def test_what_a_dead_edgetop_left_is_saved_by_a_process_of_its_own(tmp_path: Pat
     journal = tmp_path / "20261012-140322-tiny-instruct-01234567.journal"
     journal.write_bytes(b"".join(encode_record(record) + b"\n" for record in [*HEAD, *turn()]))
     recovery = Recovery(Store(tmp_path))
-    (recovered,) = eventually(recovery.take, "it is saved")
+    (recovered,) = eventually(recovery.results, "it is saved")
     assert recovered.path == journal.with_suffix(".json")
     assert len(load(recovered.path).turns) == 1
     assert not journal.exists()
@@ -304,5 +304,5 @@ def test_a_recovery_that_takes_long_says_so_once(tmp_path: Path, monkeypatch: py
     words = eventually(recovery.words, "it says so")
     assert words.startswith("restoring sessions that were cut off: 1 of 1")
     assert not recovery.words()
-    (recovered,) = eventually(recovery.take, "it is saved")
+    (recovered,) = eventually(recovery.results, "it is saved")
     assert recovered.path == journal.with_suffix(".json")
