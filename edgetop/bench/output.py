@@ -77,7 +77,7 @@ def _configuration(result: PlanResult, setting: SettingResult) -> dict[str, Any]
     names = [] if load is None else list(dict.fromkeys(name.split(":")[0] for name in load.engine.devices))
     backends = [name for name in names if name != "CPU"]
     return {
-        "build_commit": "",
+        "build_commit": "" if load is None else load.engine.commit,
         "build_number": 0,
         "cpu_info": "" if device is None else device.cpu,
         "gpu_info": "",

@@ -467,7 +467,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     install = actions.add_parser("install", help="download the portable engine; needs no compiler", allow_abbrev=False)
     install.add_argument("--again", action="store_true", help="even if there is an engine that can be used")
     install.add_argument("--here", action="store_true", help="have it in this environment of Python, for every user")
-    install.add_argument("--index", metavar="URL", help="a package index that has wheels of llama-cpp-python")
+    install.add_argument("--index", metavar="URL", help="an index with wheels of llama-cpp-python, or author")
     build = actions.add_parser("build", help="compile llama.cpp for this processor; takes minutes", allow_abbrev=False)
     backends = build.add_mutually_exclusive_group()
     backends.add_argument("--cuda", action="store_true", help="for NVIDIA GPUs, Jetsons among them; needs nvcc")

@@ -99,7 +99,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     @property
     def of_server_only(self) -> tuple[str, ...]:
         """The flags that were chosen and that only llama-server carries out."""
-        return tuple(flag for flag in self.flags if flag not in {"--flash-attn", "--cpu-mask"})
+        return tuple(flag for flag in self.flags if flag == "--model-draft")
 
 
 EXTRA_FLAGS: Final = {
@@ -220,6 +220,8 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     """How it came here: `LLAMA_CPP_LIB_PATH`, `installed` or `portable`; empty where that is not known."""
     build: str = ""
     """Who built it, such as `llama-cpp-python 0.3.36`."""
+    commit: str = ""
+    """Of llama.cpp's sources, as the library says it; empty where it does not."""
     missing: str = ""
     """Why there is no engine; empty where there is one."""
     refused: tuple[str, ...] = ()
@@ -230,8 +232,9 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """Name, version and build in one line."""
-        made = ", ".join(part for part in (self.kind, self.build if self.build != self.kind else "") if part)
+        """Name, version, build and commit in one line."""
+        build = self.build if self.build != self.kind else ""
+        made = ", ".join(part for part in (self.kind, build, self.commit) if part)
         return f"{self.name} {self.version}".strip() + (f" ({made})" if made else "")
 
     @property

@@ -341,10 +341,10 @@ class Assessment(Struct, frozen=True, kw_only=True):
             parts += ["--flash-attn", str(settings.flash_attention)]
         if self.requested.n_gpu_layers is not None:
             parts += ["--gpu-layers", str(self.requested.n_gpu_layers)]
-        of_server = [] if settings.n_cpu_moe is None else ["--n-cpu-moe", str(settings.n_cpu_moe)]
-        of_server += [word for override in settings.override_tensor for word in ("-ot", override)]
-        of_server += [] if settings.draft_model is None else ["-md", settings.draft_model]
-        return (*parts, *of_server, *(["--engine", "llama-server"] if of_server else []))
+        parts += [] if settings.n_cpu_moe is None else ["--n-cpu-moe", str(settings.n_cpu_moe)]
+        parts += [word for override in settings.override_tensor for word in ("-ot", override)]
+        parts += [] if settings.draft_model is None else ["-md", settings.draft_model, "--engine", "llama-server"]
+        return tuple(parts)
 
     @property
     def server_command(self) -> tuple[str, ...]:

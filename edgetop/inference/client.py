@@ -31,6 +31,7 @@ from edgetop.inference.child_process import (
     start_module,
 )
 from edgetop.inference.engine import StopFlags
+from edgetop.inference.llama.library import library_variable
 from edgetop.inference.protocol import (
     ChoicesScored,
     Command,
@@ -107,7 +108,7 @@ class EngineProcess:
                 stdout=output_fd,
                 stderr=output_fd,
                 pass_fds=(theirs.fileno(), stop_fd),
-                environment=environment,
+                environment={**library_variable(), **(environment or {})},
             )
             return cls(
                 process,

@@ -276,9 +276,9 @@ class StoreSettings(Struct, frozen=True, kw_only=True):
 
 
 def store_settings(
-    model: OllamaModel, *, system: str | None, sampling: SamplingSettings, left_open: Container[str], adapts: bool
+    model: OllamaModel, *, system: str | None, sampling: SamplingSettings, left_open: Container[str]
 ) -> StoreSettings:
-    """The settings that come with a model. `adapts`: the engine can apply its adapters."""
+    """The settings that come with a model, beside its adapters."""
     used, unused = list[str](), list[str]()
     if model.system and "system" in left_open:
         system = model.system
@@ -295,7 +295,7 @@ def store_settings(
             continue
         used.append(f"{name} {_shown(str(value))}")
     if model.adapters:
-        (used if adapts else unused).append("its adapter" + ("" if adapts else " (needs --engine llama-server)"))
+        used.append("its adapter")
     if model.template:
         unused.append("its template (the file's own is used)")
     said = []

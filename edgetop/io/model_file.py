@@ -71,7 +71,7 @@ PURPOSES: Final[dict[PurposeName, Purpose]] = {
         ),
         Purpose(
             "adapter", "a LoRA adapter: it changes the model that it was made for",
-            "name that model with -m, and this file with --lora and --engine llama-server",
+            "name that model with -m, and this file with --lora",
         ),
         Purpose("control vector", "a control vector: it steers the model that it was made for", "name that model"),
         Purpose("imatrix", "an importance matrix, for making quantizations", "name the model that it was made from"),

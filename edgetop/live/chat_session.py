@@ -339,18 +339,16 @@ class LiveSession(RecordedSession):
         self._of_store = None
         if model is None:
             return engine
-        adapts = self.options.engine_name.startswith(SERVER_ENGINE)
         brought = store_settings(
             model,
             system=conversation.system,
             sampling=conversation.sampling,
             left_open=self.options.left_open,
-            adapts=adapts,
         )
         conversation.system, conversation.sampling = self._of_store = brought.system, brought.sampling
         if brought.words:
             self._listener(Notice(text=f"{model.name} (Ollama): {brought.words}"))
-        lora = (*engine.lora, *(str(file) for file in model.adapters)) if adapts else engine.lora
+        lora = (*engine.lora, *(str(file) for file in model.adapters))
         return replace(engine, n_ctx=brought.n_ctx or engine.n_ctx, lora=lora)
 
     def _tuned_settings(self, path: Path) -> EngineSettings:

@@ -248,7 +248,7 @@ PRIO: Final = Option[int | None](
     "engine",
     integer(-1, 3),
     "N",
-    help="priority of the threads: -1 low, 0 normal, 1 medium, 2 high, 3 realtime; with --engine llama-server",
+    help="priority of the threads: -1 low, 0 normal, 1 medium, 2 high, 3 realtime",
     about="More than normal needs the right to it.",
     example="1",
 )
@@ -257,7 +257,7 @@ N_CPU_MOE: Final = Option[int | None](
     "engine",
     integer(0, 10_000),
     "N",
-    help="keep the experts of the first N layers in the CPU's memory; with --engine llama-server",
+    help="keep the experts of the first N layers in the CPU's memory",
     about="For a mixture of experts that a GPU does not hold.",
     example="8",
     also=("-ncmoe",),
@@ -269,7 +269,7 @@ CPU_MOE: Final = Option[bool](
     short="-cmoe",
     default=False,
     sets=(),
-    help="keep all experts in the CPU's memory; with --engine llama-server",
+    help="keep all experts in the CPU's memory",
     about="As --n-cpu-moe with every layer.",
 )
 
@@ -279,7 +279,7 @@ OVERRIDE_TENSOR: Final = Option[tuple[str, ...]](
     "PATTERN=BUFFER",
     short="-ot",
     default=(),
-    help="where tensors go whose names match; may be given several times; with --engine llama-server",
+    help="where tensors go whose names match; may be given several times",
     about="As llama.cpp takes it: a regular expression and a type of buffer, such as CPU.",
     example="ffn_.*_exps=CPU",
 )
@@ -289,7 +289,7 @@ LORA: Final = Option[tuple[Path, ...]](
     one_path,
     "FILE",
     default=(),
-    help="an adapter to apply to the model; may be given several times; with --engine llama-server",
+    help="an adapter to apply to the model; may be given several times",
     about="A GGUF file made by llama.cpp's convert_lora_to_gguf.py.",
     example="adapter.gguf",
 )

@@ -59,9 +59,9 @@ def test_what_llama_cpp_can_be_told_is_varied_too(machine: Machine) -> None:
 
 
 def test_what_an_engine_would_refuse_at_each_load_is_refused_at_once(machine: Machine, small_model: Path) -> None:
-    ran = bench(machine, "--engine", "auto", "-m", str(small_model), "--prio", "1", "--lora", "x.gguf")
+    ran = bench(machine, "--engine", "auto", "-m", str(small_model), "--model-draft", "x.gguf")
     assert (ran.code, ran.stdout) == (2, "")
-    assert ran.stderr.startswith("edgetop: --prio and --lora: llama.cpp's library does not carry this out")
+    assert ran.stderr.startswith("edgetop: --model-draft: llama.cpp's library does not carry this out")
     assert "--engine llama-server" in ran.stderr
 
 

@@ -434,7 +434,7 @@ def test_one_flag_keeps_the_experts_of_every_layer_on_the_cpu(check: Check) -> N
     assert one["memory"] == counted["memory"]
     assert one["memory"]["gpu_bytes"] < 0.2 * whole["memory"]["gpu_bytes"]
     assert "--cpu-moe" in one["server_command"]
-    assert one["verify"][-4:] == ["--n-cpu-moe", "512", "--engine", "llama-server"]
+    assert one["verify"][-2:] == ["--n-cpu-moe", "512"]
     first = check.machine.run("check", check.model(), "--device", "rtx-3090", "--cpu-moe").stdout.splitlines()[3]
     assert re.fullmatch(
         r"memory   [\d.]+ GiB of 22.6 GiB with a context of 4096 tokens, 1\d.\d GiB in the .* memory", first

@@ -341,14 +341,14 @@ def test_what_comes_with_a_model_of_ollama_s_is_used_as_far_as_it_was_left_open(
     assert mario is not None
     every = {"system", "stop", "temperature", "n_ctx", "max_tokens", "top_k"}
     sampling = SamplingSettings(max_tokens=5)
-    brought = store_settings(mario, system=None, sampling=sampling, left_open=every, adapts=False)
+    brought = store_settings(mario, system=None, sampling=sampling, left_open=every)
     assert (brought.system, brought.n_ctx) == ("You are Mario.", 1024)
     assert brought.sampling == SamplingSettings(stop=("<|end|>",), temperature=0.1)
     assert brought.words == (
-        "used: its system prompt, stop ['<|end|>'], temperature 0.1, num_ctx 1024, num_predict -1; not used: top_k, "
-        "mirostat, its adapter (needs --engine llama-server), its template (the file's own is used)"
+        "used: its system prompt, stop ['<|end|>'], temperature 0.1, num_ctx 1024, num_predict -1, its adapter; "
+        "not used: top_k, mirostat, its template (the file's own is used)"
     )
-    chosen = store_settings(mario, system="Be brief.", sampling=sampling, left_open={"top_k"}, adapts=True)
+    chosen = store_settings(mario, system="Be brief.", sampling=sampling, left_open={"top_k"})
     assert (chosen.system, chosen.sampling, chosen.n_ctx) == ("Be brief.", sampling, None)
     for stops in (["x"] * 1000, ["x" * 1000]):
         odd = replace(

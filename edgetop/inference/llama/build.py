@@ -82,13 +82,15 @@ def missing_for_build(
         found.append(
             Missing("a C++ compiler", "on Debian: apt-get install build-essential; on macOS: xcode-select --install")
         )
-    if backend == "cuda" and which("nvcc") is None:
-        folder = root / _CUDA_FOLDER.relative_to("/")
-        hint = (
-            f"it is in {_CUDA_FOLDER}: export PATH={_CUDA_FOLDER}:$PATH" if (folder / "nvcc").exists()
-            else "on a Jetson: apt-get install nvidia-jetpack; on Debian: apt-get install nvidia-cuda-toolkit"
-        )  # fmt: skip
-        found.append(Missing("nvcc of the CUDA toolkit", hint))
+    if backend == "cuda":
+        nvcc = which("nvcc")
+        toolkit = "on a Jetson: apt-get install nvidia-jetpack; on Debian: apt-get install nvidia-cuda-toolkit"
+        if nvcc is None:
+            is_there = (root / _CUDA_FOLDER.relative_to("/") / "nvcc").exists()
+            hint = f"it is in {_CUDA_FOLDER}: export PATH={_CUDA_FOLDER}:$PATH" if is_there else toolkit
+            found.append(Missing("nvcc of the CUDA toolkit", hint))
+        elif not _has_cublas(Path(nvcc), root):
+            found.append(Missing("cuBLAS of the CUDA toolkit", f"of NVIDIA's packages: libcublas-dev; {toolkit}"))
     if backend == "vulkan":
         vulkan = "on Debian: apt-get install libvulkan-dev glslc spirv-headers"
         if which("glslc") is None:
@@ -98,6 +100,17 @@ def missing_for_build(
         if not any((root / "usr" / place / "spirv").is_dir() for place in ("include", "local/include")):
             found.append(Missing("SPIR-V's headers", vulkan))
     return found
+
+
+def _has_cublas(nvcc: Path, root: Path) -> bool:
+    """Whether cuBLAS can be compiled with, which a toolkit may lack: next to nvcc, or where packages put it."""
+    folders = [str(nvcc.resolve().parents[1]), "/usr", os.environ.get("CUDA_PATH"), os.environ.get("CUDA_HOME")]
+    named = [root / each.lstrip("/") for each in folders if each]
+    return any(
+        any(folder.glob(place))
+        for folder in (*named, *root.glob("usr/local/cuda*"))
+        for place in ("include/cublas_v2.h", "targets/*/include/cublas_v2.h")
+    )
 
 
 def wheel_folder(args: str, environ: dict[str, str] | os._Environ[str] = os.environ) -> Path:

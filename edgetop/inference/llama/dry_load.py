@@ -255,13 +255,13 @@ def dry_run(path: Path, settings: EngineSettings) -> MemoryBreakdown | Unavailab
         return Unavailable(str(error), no_engine_hint())
     log = LibraryLog(library)
     library.llama_backend_init()
-    params = model_parameters(library, settings)
-    params.no_alloc = True
-    params.load_mode = library.LLAMA_LOAD_MODE_NONE  # it cannot map what it does not load
-    model = library.llama_model_load_from_file(str(path).encode("utf-8", "surrogateescape"), params)
-    if not model:
-        return _refused(log, path)
     try:
+        params = model_parameters(library, settings)
+        params.no_alloc = True
+        params.load_mode = library.LLAMA_LOAD_MODE_NONE  # it cannot map what it does not load
+        model = library.llama_model_load_from_file(str(path).encode("utf-8", "surrogateescape"), params)
+        if not model:
+            return _refused(log, path)
         require_text_generation(library, model)
     except LoadError as error:
         return Unavailable(error.failed.message, error.failed.hint)

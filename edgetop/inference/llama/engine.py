@@ -23,7 +23,14 @@ from edgetop.inference.chat_template import (
     opened_part,
 )
 from edgetop.inference.engine import NO_MODEL, Reporter, Stop, empty_turn, file_failure
-from edgetop.inference.llama.library import EngineChoice, Library, LibraryError, engine_info, import_library
+from edgetop.inference.llama.library import (
+    EngineChoice,
+    Library,
+    LibraryError,
+    MissingFunctionError,
+    engine_info,
+    import_library,
+)
 from edgetop.inference.llama.log import LibraryLog, to_reports
 from edgetop.inference.llama.model import (
     Context,
@@ -476,6 +483,9 @@ class LlamaEngine:
             for log in error.logs:
                 report(log)
             report(error.failed)
+            return
+        except MissingFunctionError as error:
+            report(LoadFailed(reason="unsupported", message=f"{error}.", hint="Choose another one: `edgetop engine`."))
             return
         for log in self._loaded.logs:
             report(log)

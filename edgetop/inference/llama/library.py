@@ -111,7 +111,10 @@ class EngineFiles(Struct, frozen=True, kw_only=True):
             found = sorted(self.libraries.glob(name))
             if found:
                 return found[0]
-        raise LibraryError(f"{self.libraries} has no libllama")
+        if self.libraries.is_dir():
+            raise LibraryError(f"{self.libraries} has no libllama")
+        is_file = self.libraries.exists()
+        raise LibraryError(f"{self.libraries} is {'a file, and a folder is wanted' if is_file else 'not there'}")
 
 
 class PortableDescription(Struct, frozen=True, kw_only=True):
@@ -143,18 +146,35 @@ def chosen_engine(environ: Mapping[str, str] = os.environ) -> EngineChoice:
 def engines(choice: EngineChoice | None = None, environ: Mapping[str, str] = os.environ) -> list[EngineFiles]:
     """The engines that are there, in the order in which they are tried."""
     choice = chosen_engine(environ) if choice is None else choice
-    installed, portable = _installed(), list(_portable())
-    found = []
-    folder = environ.get(LIBRARY_VARIABLE, "")
-    known = [each for each in (*installed, *portable) if _version(each.bindings) == BINDINGS_VERSION]
+    packages, found = _packages(), []
+    folder = library_variable(environ).get(LIBRARY_VARIABLE)
     if folder and choice == "auto":
-        bindings = known[0].bindings if known else Path()
-        found.append(EngineFiles(kind="LLAMA_CPP_LIB_PATH", bindings=bindings, libraries=Path(folder), build=folder))
-    if choice in {"auto", "installed"}:
-        found += installed
-    if choice in {"auto", "portable"}:
-        found += portable
-    return found
+        bindings = [each.bindings for each in packages]
+        known = [each for each in bindings if _version(each) == BINDINGS_VERSION]
+        first = (*known, *bindings, Path())[0]
+        found.append(EngineFiles(kind="LLAMA_CPP_LIB_PATH", bindings=first, libraries=Path(folder), build=folder))
+    # Bindings alone, which are what a build without libraries installs, are no engine.
+    return found + [each for each in packages if choice in {"auto", each.kind} and each.libraries.is_dir()]
+
+
+def bindings_here() -> list[Path]:
+    """The folders of the packages `llama_cpp` that are there, with libraries or without."""
+    return [each.bindings for each in _packages()]
+
+
+def library_variable(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """LLAMA_CPP_LIB_PATH, where it is set, with the whole path: the processes that use it begin in another folder."""
+    folder = environ.get(LIBRARY_VARIABLE)
+    return {LIBRARY_VARIABLE: str(Path(folder).absolute())} if folder else {}
+
+
+def library_folder(environ: Mapping[str, str] = os.environ) -> str:
+    """The folder that LLAMA_CPP_LIB_PATH names, in full: processes of ours begin in another one."""
+    return os.path.abspath(environ[LIBRARY_VARIABLE]) if environ.get(LIBRARY_VARIABLE) else ""  # noqa: PTH100 - a name
+
+
+def _packages() -> list[EngineFiles]:
+    return [*_installed(), *_portable()]
 
 
 def _installed() -> list[EngineFiles]:
@@ -165,8 +185,6 @@ def _installed() -> list[EngineFiles]:
             kind="installed", bindings=folder, libraries=folder / "lib", build=f"llama-cpp-python {_version(folder)}"
         )
         for folder in folders
-        # Bindings alone, which are what a build without libraries installs, are no engine.
-        if (folder / "lib").is_dir()
     ]
 
 
@@ -277,7 +295,6 @@ def examine(files: EngineFiles) -> str:
 _CHECK_TIMEOUT_S = 60.0
 _LOADED = "loaded"
 """The last word of a process in which a library could be loaded, and did not end it."""
-
 _REFUSED = 1
 """How a process ends that says why it refuses a library."""
 
@@ -323,7 +340,7 @@ def _load(files: EngineFiles) -> Library:
     try:
         shared = SharedLibrary(str(path))
     except OSError as error:
-        raise LibraryError(_why_not_loaded(str(error))) from error
+        raise LibraryError(_why_not_loaded(str(error), path)) from error
     module = _bindings(files.bindings, shared)
     check_structs(module)
     for name in NEEDED:
@@ -362,14 +379,19 @@ def _take_modules() -> dict[str, ModuleType]:
     return {name: sys.modules.pop(name) for name in names}
 
 
-def _why_not_loaded(error: str) -> str:
+def _why_not_loaded(error: str, library: Path) -> str:
     """The dynamic linker's error, with what it means where that is known."""
     wanted = re.search(r"version .GLIBC_([\d.]+). not found", error)
     if wanted:
         return (
             f"it needs glibc {wanted[1]} or newer, and this system has {platform.libc_ver()[1] or 'another C library'}"
         )
-    absent = re.search(r"(lib[\w+.-]+): cannot open shared object file", error)
+    absent = re.search(r"([\w+./-]+): cannot open shared object file", error)
+    if (absent and Path(absent[1]) == library) or "wrong ELF class" in error or "incompatible architecture" in error:
+        # Of a library that is there, the linker of glibc says so where it is of another architecture.
+        return f"it is built for another kind of processor than this {platform.machine()}"
+    if absent and "musl" in absent[1]:
+        return "it is built for musl, and this system has glibc"
     if absent:
         package = {"libgomp.so.1": "libgomp1", "libstdc++.so.6": "libstdc++6"}.get(absent[1])
         how = f" (on Debian: apt-get install {package})" if package else ""
@@ -463,17 +485,21 @@ def _default_parameters(
 
 def _load_backends(library: Library, folder: Path) -> None:
     """Have a library whose code for processors lies in files beside it choose the one for this processor."""
-    if not any(folder.glob("libggml-cpu-*")):
-        return
     shared = library._lib  # noqa: SLF001 - the bindings leave ggml's device functions out
-    callback = library.llama_log_callback(lambda *_: None)
-    _silent.append(callback)
-    library.llama_log_set(callback, None)
-    shared.ggml_backend_load_all_from_path.argtypes = [ctypes.c_char_p]
-    shared.ggml_backend_load_all_from_path.restype = None
-    shared.ggml_backend_load_all_from_path(os.fsencode(folder))
+    # ctypes takes what is returned for an int, which cuts a pointer off, until it is told otherwise.
+    shared.ggml_backend_dev_count.restype = ctypes.c_size_t
+    shared.ggml_backend_dev_get.argtypes, shared.ggml_backend_dev_get.restype = [ctypes.c_size_t], ctypes.c_void_p
+    for function in (shared.ggml_backend_dev_name, shared.ggml_backend_dev_description):
+        function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_char_p
+    if any(folder.glob("libggml-cpu-*")):
+        callback = library.llama_log_callback(lambda *_: None)
+        _silent.append(callback)
+        library.llama_log_set(callback, None)
+        shared.ggml_backend_load_all_from_path.argtypes = [ctypes.c_char_p]
+        shared.ggml_backend_load_all_from_path.restype = None
+        shared.ggml_backend_load_all_from_path(os.fsencode(folder))
     if not shared.ggml_backend_dev_count():
-        raise LibraryError(f"none of its libraries in {folder} is for this processor")
+        raise LibraryError(f"it computes on nothing: no libggml-cpu in {folder} is for this processor")
 
 
 def kv_type(library: Library, name: KvType) -> int:
@@ -492,8 +518,15 @@ def engine_info(library: Library) -> EngineInfo:
         rpc=bool(library.llama_supports_rpc()),
         kind="" if loaded is None else loaded.files.kind,
         build="" if loaded is None else loaded.files.build,
+        commit=_commit(library),
         refused=() if loaded is None else loaded.refused,
     )
+
+
+def _commit(library: Library) -> str:
+    function = library._lib.ggml_commit  # noqa: SLF001 - the bindings leave ggml's functions out
+    said = "" if isinstance(function, MissingFunction) else one_line(_text(function))
+    return "" if said == "unknown" else said
 
 
 def _text(function: Any) -> str:  # noqa: ANN401 - a function of ctypes, which is of no public type
@@ -503,13 +536,7 @@ def _text(function: Any) -> str:  # noqa: ANN401 - a function of ctypes, which i
 
 def _devices(library: Library) -> tuple[str, ...]:
     shared = library._lib  # noqa: SLF001 - the bindings leave ggml's device functions out
-    shared.ggml_backend_dev_count.restype = ctypes.c_size_t
-    shared.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-    shared.ggml_backend_dev_get.restype = ctypes.c_void_p
     names = []
-    for function in (shared.ggml_backend_dev_name, shared.ggml_backend_dev_description):
-        function.argtypes = [ctypes.c_void_p]
-        function.restype = ctypes.c_char_p
     for index in range(shared.ggml_backend_dev_count()):
         device = shared.ggml_backend_dev_get(index)
         name, description = shared.ggml_backend_dev_name(device), shared.ggml_backend_dev_description(device)

@@ -22,8 +22,9 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.engine_choices import THREADS_MAX
+from edgetop.core.engine_choices import LAYERS_MAX, THREADS_MAX
 from edgetop.core.engine_settings import KV_TYPE, EngineSettings, LayerShare, MemoryBreakdown, ModelInfo, default_n_ctx
+from edgetop.core.text import one_line
 from edgetop.inference.chat_template import ControlPiece
 from edgetop.inference.engine import Stop
 from edgetop.inference.llama.library import FLASH_ATTENTION, LOAD_MODES, Handle, Library, kv_type
@@ -383,7 +384,80 @@ def model_parameters(library: Library, requested: EngineSettings) -> Any:  # noq
     params.n_gpu_layers = -1 if requested.n_gpu_layers is None else requested.n_gpu_layers
     params.load_mode = getattr(library, LOAD_MODES[requested.load_mode or "auto"])
     params.use_extra_bufts = requested.use_extra_bufts
+    overrides = _tensor_overrides(library, requested)
+    if overrides is not None:
+        params.tensor_buft_overrides = ctypes.addressof(overrides)
+        _kept.append(overrides)
     return params
+
+
+_kept: list[object] = []
+"""What the library was given the address of; some bytes a load."""
+
+_EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+"""LLM_FFN_EXPS_REGEX of llama.cpp's common.h."""
+
+
+class TensorOverride(ctypes.Structure):
+    """`llama_model_tensor_buft_override`."""
+
+    _fields_ = (("pattern", ctypes.c_char_p), ("buffer", ctypes.c_void_p))
+
+
+def _tensor_overrides(library: Library, requested: EngineSettings) -> ctypes.Array[TensorOverride] | None:
+    """Which memory the tensors go to whose names match a pattern, with an empty one at the end. Raises LoadError."""
+    wanted = [each.rpartition("=")[::2] for each in requested.override_tensor]
+    if requested.n_cpu_moe:
+        layers = "|".join(map(str, range(requested.n_cpu_moe)))
+        every = requested.n_cpu_moe >= LAYERS_MAX
+        wanted.append((_EXPERTS if every else rf"blk\.({layers}){_EXPERTS}", "CPU"))
+    if not wanted:
+        return None
+    there = buffers(library)
+    unknown = [name for _, name in wanted if name not in there]
+    if unknown:
+        what = f"--override-tensor: there is no buffer {one_line(unknown[0])}; there are {', '.join(there)}."
+        raise LoadError(_failed("unsupported", what, "Name one of them behind the equals sign."))
+    given = [TensorOverride(pattern.encode(), there[name]) for pattern, name in wanted]
+    return (TensorOverride * (len(given) + 1))(*given)
+
+
+def buffers(library: Library) -> dict[str, int]:
+    """The types of buffers of all devices, by name."""
+    shared = library._lib  # noqa: SLF001 - the bindings leave ggml's device functions out
+    of_device, name_of = shared.ggml_backend_dev_buffer_type, shared.ggml_backend_buft_name
+    of_device.argtypes, of_device.restype = [ctypes.c_void_p], ctypes.c_void_p
+    name_of.argtypes, name_of.restype = [ctypes.c_void_p], ctypes.c_char_p
+    found = [of_device(shared.ggml_backend_dev_get(index)) for index in range(shared.ggml_backend_dev_count())]
+    return {name_of(each).decode("utf-8", "replace"): each for each in found if each}
+
+
+def _adapters(library: Library, handle: Handle, files: Sequence[str]) -> list[Handle]:
+    """Adapters of a model, which frees them with itself. Raises LoadError."""
+    found = []
+    for file in files:
+        adapter = library.llama_adapter_lora_init(handle, os.fsencode(file))
+        if not adapter:
+            what = f"{one_line(file)} is no adapter of this model, or cannot be read."
+            raise LoadError(_failed("failed", what, "Name the model that it was made for; -v prints llama.cpp's log."))
+        found.append(adapter)
+    return found
+
+
+_NICENESS = {-1: 5, 0: 0, 1: -5, 2: -10, 3: -20}
+"""Of llama.cpp's priorities (set_process_priority of common.cpp)."""
+
+
+def set_priority(prio: int | None) -> None:
+    """Give threads that are started from now on a priority. Raises LoadError."""
+    if prio is None:
+        return
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS[prio])
+    except OSError as error:
+        what = f"--prio {prio} is not allowed: {error.strerror}."
+        hint = "Leave it out, or let the user do so (RLIMIT_NICE in limits.conf)."
+        raise LoadError(_failed("unsupported", what, hint)) from error
 
 
 def context_parameters(library: Library, model: Handle, requested: EngineSettings) -> tuple[Any, EngineSettings]:
@@ -594,6 +668,7 @@ def load_model(
 ) -> LoadedModel:
     """Load a model and make its context. `progress` is called with the share of loaded weights. Raises LoadError."""
     log.drain()
+    set_priority(command.settings.prio)
     try:
         rpc.connect(command.settings.rpc_servers)
     except RpcError as error:
@@ -604,6 +679,7 @@ def load_model(
         raise LoadError(cancelled()) if stop.requested else _refused(lines, command)
     try:
         require_text_generation(library, handle)
+        adapters = _adapters(library, handle, command.settings.lora)
         context_handle, chosen = _make_context(library, handle, command.settings, stop)
     except LoadError:
         library.llama_model_free(handle)
@@ -614,6 +690,11 @@ def load_model(
     if not context_handle:
         library.llama_model_free(handle)
         raise _refused(lines, command)
+    if adapters:
+        of_pointers = (library.llama_adapter_lora_p_ctypes * len(adapters))(*adapters)
+        library.llama_set_adapters_lora(
+            context_handle, of_pointers, len(adapters), (ctypes.c_float * len(adapters))(*[1.0] * len(adapters))
+        )
     n_swa = 0 if chosen.swa_full else library.llama_model_n_swa(handle)
     context = Context(library, context_handle, n_swa=n_swa)
     load_mode = "mmap" if lock_refused(lines) else chosen.load_mode

@@ -30,7 +30,7 @@ from edgetop.inference.llama.library import (
     DESCRIPTION_FILE,
     EngineFiles,
     PortableDescription,
-    engines,
+    bindings_here,
     examine,
     portable_folder,
 )
@@ -166,33 +166,60 @@ def pins_here() -> list[Pin]:
     )
 
 
+AUTHOR: Final = "author"
+"""As an index: the page of llama-cpp-python's author, where its wheels suit the machine."""
+
+_AUTHOR_INDEX: Final = "https://abetlen.github.io/llama-cpp-python/whl/cpu"
+"""Wheels of the whole package, without GGML_NATIVE: with AVX2 on x86-64, for the plain armv8-a on Arm."""
+
+_INDEX_S: Final = 5
+"""How long an index may take to answer."""
+
+
+def author_suits(machine: str, flags: frozenset[str], pins: Sequence[Pin]) -> bool:
+    """Whether the author's wheel runs on a machine, and no package has better code for it."""
+    if machine == "x86_64":
+        return not flags or "avx2" in flags
+    return machine in {"aarch64", "riscv64"} and not (
+        "asimddp" in flags and any(pin in NODE_LLAMA_CPP.values() for pin in pins)
+    )
+
+
 def install_portable(folder: Path | None = None, *, say: Say, index: str = "") -> EngineFiles:
     """Download, check and unpack the portable engine in place of what is in `folder`. Raises InstallError.
 
-    `index` names a further package index where llama-cpp-python's own wheels may be; they go before all else.
+    `index` names a further package index where llama-cpp-python's own wheels may be, or is AUTHOR; they go before all
+    else. What they hold cannot be pinned.
     """
     folder = portable_folder() if folder is None else folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".engine-") as name:
             work = Path(name)
-            made = work / "engine"
-            made.mkdir()
-            description = _wheel(made, work, say, index) or _assembled(made, work, say)
-            (made / DESCRIPTION_FILE).write_bytes(msgspec.json.encode(description))
-            bindings = made / "llama_cpp"
-            files = EngineFiles(kind="portable", bindings=bindings, libraries=bindings / "lib", build=description.build)
-            say("Trying it")
-            problem = examine(files)
-            if problem:
-                raise InstallError(
-                    f"{description.build} does not work here: {problem}", "build one: edgetop engine build"
-                )
+            made = work / "of-index"
+            build = _wheel(made, work, say, index)
+            if not build:
+                made = work / "engine"
+                made.mkdir()
+                build = _finished(made, _assembled(made, work, say), say)
             _replace(folder, made, work)
     except OSError as error:
         raise InstallError(f"{error.filename or folder}: {error.strerror or error}") from error
     bindings = folder / "llama_cpp"
-    return EngineFiles(kind="portable", bindings=bindings, libraries=bindings / "lib", build=files.build)
+    return EngineFiles(kind="portable", bindings=bindings, libraries=bindings / "lib", build=build)
+
+
+def _finished(made: Path, description: PortableDescription, say: Say) -> str:
+    """Describe what was unpacked, and try it. Raises InstallError."""
+    (made / DESCRIPTION_FILE).write_bytes(msgspec.json.encode(description))
+    bindings = made / "llama_cpp"
+    say("Trying it")
+    problem = examine(
+        EngineFiles(kind="portable", bindings=bindings, libraries=bindings / "lib", build=description.build)
+    )
+    if problem:
+        raise InstallError(f"{description.build} does not work here: {problem}", "build one: edgetop engine build")
+    return description.build
 
 
 def _replace(folder: Path, made: Path, work: Path) -> None:
@@ -203,25 +230,45 @@ def _replace(folder: Path, made: Path, work: Path) -> None:
     made.rename(folder)
 
 
-def _wheel(made: Path, work: Path, say: Say, index: str) -> PortableDescription | None:
-    """A prebuilt wheel of llama-cpp-python, for whoever has an index with them."""
+def _wheel(made: Path, work: Path, say: Say, index: str) -> str:
+    """The build of an index's wheel of llama-cpp-python; empty where none comes that works here."""
+    if index == AUTHOR:
+        try:
+            pins = pins_here()
+        except InstallError:
+            pins = []
+        index = _AUTHOR_INDEX if author_suits(machine_name(), cpu_flags(), pins) else ""
     if not index:
-        return None
+        return ""
     say(f"Asking for a wheel of {BINDINGS.build}")
     where = work / "wheel"
+    limits = ("--timeout", str(_INDEX_S), "--retries", "0")
     try:
-        _pip(
-            ["--only-binary", ":all:", "--timeout", "10", "--retries", "0", "--extra-index-url", index], BINDINGS, where
-        )
+        _pip(["--only-binary", ":all:", *limits, "--extra-index-url", index], BINDINGS, where)
+        (file,) = where.iterdir()
+        _unpack_wheel(file, made)
+        described = PortableDescription(build=f"{BINDINGS.build} (wheel)", files={file.name: _sha256(file)})
+        return _finished(made, described, say)
     except InstallError as error:
         say(f"None there: {error.what}")
-        return None
-    (file,) = where.iterdir()
-    with zipfile.ZipFile(file) as archive:
-        for member in archive.namelist():
-            if member in _BINDING_FILES or member.startswith("llama_cpp/lib/"):
-                archive.extract(member, made)
-    return PortableDescription(build=f"{BINDINGS.build} (wheel)", files={file.name: _sha256(file)})
+        return ""
+
+
+def _unpack_wheel(file: Path, made: Path) -> None:
+    """The package of a wheel of llama-cpp-python, whose libraries cannot be pinned. Raises InstallError."""
+    made.mkdir()
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for member in archive.namelist():
+                # What a wheel brings for its libraries lies beside the package, and they look for it there.
+                if member in _BINDING_FILES or member.startswith(("llama_cpp/lib/", "llama_cpp_python.libs/")):
+                    archive.extract(member, made)
+                elif "/licenses/LICENSE" in member:
+                    (made / _LICENSE).write_bytes(archive.read(member))
+    except zipfile.BadZipFile as error:
+        raise InstallError(f"{file.name} is no wheel") from error
+    if not _has_bindings(made / "llama_cpp"):
+        raise InstallError(f"the Python of {file.name} is not that of {BINDINGS.build}")
 
 
 def _assembled(made: Path, work: Path, say: Say) -> PortableDescription:
@@ -241,7 +288,7 @@ def _assembled(made: Path, work: Path, say: Say) -> PortableDescription:
         raise problem or InstallError("there is nothing to download")
     _unpack_libraries(file, made / "llama_cpp" / "lib")
     files = {file.name: _sha256(file)}
-    there = next((each.bindings for each in engines("auto", {}) if _has_bindings(each.bindings)), None)
+    there = next((each for each in bindings_here() if _has_bindings(each)), None)
     if there is None:
         say(f"Downloading {BINDINGS.build} ({BINDINGS.megabytes:.0f} MB), for its bindings")
         source = download(BINDINGS, work / "bindings")

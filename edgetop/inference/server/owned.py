@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -49,8 +50,16 @@ PROGRAM: Final = "llama-server"
 NAME: Final = "llama-server"
 """Of the engine; `llama-server=PATH` names the program."""
 
-_START_S: Final = 60.0
-"""How long it may take until it listens, which it does before it loads."""
+_START_S: Final = 300.0
+"""How long it may take until it listens, which it does before it loads; a launcher may fetch it first."""
+
+_PORTS_TRIED: Final = 3
+"""Another program may take a port between our choice and the server's."""
+
+_PORT_TAKEN: Final = re.compile(r"couldn't bind|address (?:is )?already in use", re.IGNORECASE)
+
+_WITHOUT_KEY: Final = b"GET /props HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n"
+"""llama-server answers it to nobody who does not name the key."""
 
 _LOOK_S: Final = 0.05
 
@@ -73,10 +82,10 @@ class ServerProcess:
 
     def __init__(self, program: str, settings: EngineSettings, model: str) -> None:
         """Start it. Raises OSError."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         self.key = secrets.token_urlsafe(24)
+        self.asks_for_no_key = False
+        """Who listens at its port answers anybody: another program, or a server that was not told its key."""
         self._output = anonymous_file("edgetop-llama-server")
         parent = os.getpid()
 
@@ -85,14 +94,19 @@ class ServerProcess:
             if os.getppid() != parent:
                 os._exit(1)
 
-        environment = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            # What these would set is not recorded, and an address or a certificate of theirs would hide the server.
+            if name != KEY_VARIABLE and not name.startswith("LLAMA_ARG_")
+        }
         self._process = subprocess.Popen(
             [program, *server_arguments(settings, model, self.port)],
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._output,
             # The command line is shown to everybody on the machine, the environment is not.
-            env={"LLAMA_ARG_LOG_VERBOSITY": _VERBOSITY, **environment, "LLAMA_API_KEY": self.key},
+            env={**environment, **server_variables(settings), "LLAMA_API_KEY": self.key},
             start_new_session=True,
             preexec_fn=bind_to_parent,  # noqa: PLW1509 - the worker has no other threads
         )
@@ -105,13 +119,21 @@ class ServerProcess:
         )
 
     def wait(self, stop: Stop) -> bool:
-        """Wait until it listens; False where it has ended, was stopped or takes too long."""
+        """Wait until it listens; False where it has ended, was stopped, takes too long or asks for no key."""
         deadline_s = time.monotonic() + _START_S
         while self.ended() is None and not stop.requested and time.monotonic() < deadline_s:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0):
-                return True
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0) as asked:
+                asked.sendall(_WITHOUT_KEY)
+                self.asks_for_no_key = asked.recv(64).split()[1:2] == [b"200"]
+                return not self.asks_for_no_key
             time.sleep(_LOOK_S)
         return False
+
+    def wants_another_port(self) -> bool:
+        """Whether it failed for another program at its port."""
+        return self.asks_for_no_key or (
+            self.ended() is not None and any(_PORT_TAKEN.search(line.text) for line in self.lines())
+        )
 
     def ended(self) -> int | None:
         """Its exit code, negative for a signal; `None` while it runs."""
@@ -149,6 +171,20 @@ class ServerProcess:
             os.killpg(group, number)
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def server_variables(settings: EngineSettings) -> dict[str, str]:
+    """What is said in the environment: -fa had no value until 2025, and its variable is understood by all."""
+    chosen = {"on": "1", "off": "0"}.get(settings.flash_attention or "")
+    attention = {"LLAMA_ARG_FLASH_ATTN": chosen} if chosen else {}
+    return {"LLAMA_ARG_LOG_VERBOSITY": _VERBOSITY, **attention}
+
+
 def server_arguments(settings: EngineSettings, model: str, port: int) -> list[str]:
     """The command line, of flags that llama-server has had for long; a default of its own is not named."""
     chosen: list[tuple[str, object]] = [
@@ -157,7 +193,6 @@ def server_arguments(settings: EngineSettings, model: str, port: int) -> list[st
         ("-ub", settings.n_ubatch), ("-ngl", settings.n_gpu_layers),
         ("-ctk", settings.type_k if settings.type_k != "f16" else None),
         ("-ctv", settings.type_v if settings.type_v != "f16" else None),
-        ("-fa", settings.flash_attention if settings.flash_attention != "auto" else None),
         ("--rpc", ",".join(settings.rpc_servers) or None), ("--cpu-mask", settings.cpu_mask), ("--prio", settings.prio),
         ("-ot", ",".join(settings.override_tensor) or None),
         *(("--lora", file) for file in settings.lora), ("-md", settings.draft_model),
@@ -168,14 +203,22 @@ def server_arguments(settings: EngineSettings, model: str, port: int) -> list[st
     return words + (["--swa-full"] if settings.swa_full else []) + (["--jinja"] if settings.template_args else [])
 
 
+def find_program(name: str) -> tuple[str, str]:
+    """The whole name of a program, and why it cannot be run, if so. A folder stands for the llama-server in it."""
+    wanted = Path(name) / PROGRAM if Path(name).is_dir() and "/" in name else Path(name)
+    found = shutil.which(wanted)
+    if found is not None:
+        return str(found), ""
+    is_file = "/" in name and wanted.is_file()
+    return str(wanted), f"{wanted} may not be run: chmod +x it" if is_file else f"there is no program {wanted}"
+
+
 class OwnedServerEngine:
     """One model at a time, each in a llama-server of its own."""
 
     def __init__(self, program: str = "") -> None:
         """`program` is a path; empty for the llama-server that is found as programs are."""
-        found = shutil.which(program or PROGRAM)
-        self._program = found or program or PROGRAM
-        self._missing = "" if found else f"there is no program {self._program}"
+        self._program, self._missing = find_program(program or PROGRAM)
         self._server: ServerProcess | None = None
         self._asked: ServerEngine | None = None
         self._version = ""
@@ -201,15 +244,8 @@ class OwnedServerEngine:
             report(failed)
             return
         settings = _settled(command)
-        try:
-            self._server = server = ServerProcess(self._program, settings, str(command.file))
-        except OSError as error:
-            message = f"{self._program} cannot be started: {error.strerror or error}."
-            report(LoadFailed(reason="failed", message=message, hint="Name the program: --engine llama-server=PATH."))
-            return
-        report(Hello(pid=server.pid, engine=self.info))
-        if not server.wait(stop):
-            self._fail(command, stop, report)
+        server = self._started(command, settings, stop, report)
+        if server is None:
             return
         os.environ[KEY_VARIABLE] = server.key
         self._asked = ServerEngine(ServerChoice(url=f"http://127.0.0.1:{server.port}", kind="llama-server"))
@@ -224,6 +260,25 @@ class OwnedServerEngine:
                 report(message)
 
         self._asked.load(replace(command, path=str(ANY_MODEL)), stop, with_ours)
+
+    def _started(self, command: Load, settings: EngineSettings, stop: Stop, report: Reporter) -> ServerProcess | None:
+        """A server that listens; `None` where there is none, which is reported."""
+        for tries_left in reversed(range(_PORTS_TRIED)):
+            try:
+                self._server = server = ServerProcess(self._program, settings, str(command.file))
+            except OSError as error:
+                message = f"{self._program} cannot be started: {error.strerror or error}."
+                hint = "Name the program: --engine llama-server=PATH."
+                report(LoadFailed(reason="failed", message=message, hint=hint))
+                return None
+            report(Hello(pid=server.pid, engine=self.info))
+            if server.wait(stop):
+                return server
+            if stop.requested or not (tries_left and server.wants_another_port()):
+                break
+            self.close()
+        self._fail(command, stop, report)
+        return None
 
     def _loaded(self, message: ModelLoaded, command: Load, settings: EngineSettings, begin_us: int) -> ModelLoaded:
         """What the server says, with what its log and the file say beyond that."""
@@ -256,9 +311,14 @@ class OwnedServerEngine:
         server = self._server
         lines = [] if server is None else server.lines()
         code = None if server is None else server.ended()
+        asks_for_no_key = server is not None and server.asks_for_no_key
         self.close()
         if stop.requested:
             report(LoadFailed(reason="cancelled", message="Loading was cancelled.", hint="Load the model again."))
+        elif asks_for_no_key:
+            message = f"{self._program} answers without the key that it was given."
+            hint = "A launcher must hand LLAMA_API_KEY on; a llama-server from before 2024 does not know it."
+            report(LoadFailed(reason="failed", message=message, hint=hint))
         elif code is None and failure is not None:
             report(failure)
         elif code is None:
@@ -269,7 +329,8 @@ class OwnedServerEngine:
             report(LoadFailed(reason="failed", message=death.what, hint=death.hint))
         else:
             telling = [line.text for line in lines if "error" in line.text.lower() or "failed" in line.text.lower()]
-            report(explain_load_failure(telling or [line.text for line in lines[-1:]], command.path))
+            said = telling or [line.text for line in lines[-1:]]
+            report(explain_load_failure(said, command.path) if said else _silent_end(self._program, code))
 
     def generate(self, command: Generate, stop: Stop, report: Reporter) -> None:
         """Answer; the last report is TurnFinished."""
@@ -307,6 +368,11 @@ class OwnedServerEngine:
             return None
         hint = "Install llama.cpp's llama-server, or name it: --engine llama-server=PATH."
         return LoadFailed(reason="unsupported", message=f"There is no engine: {self._missing}.", hint=hint)
+
+
+def _silent_end(program: str, code: int) -> LoadFailed:
+    message = f"{program} ended with code {code} before it listened, and printed nothing."
+    return LoadFailed(reason="failed", message=message, hint="Is it a llama-server? Try it by hand: --version.")
 
 
 def _settled(command: Load) -> EngineSettings:

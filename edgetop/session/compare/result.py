@@ -351,11 +351,12 @@ def _other(name: FlagName, words: str, value: str, base: str) -> Flag | None:
 
 
 def _engine(result: Result, base: Result) -> Flag | None:
-    # Sessions recorded by edgetop 0.1 do not say who built their engine, which is behind its version now.
+    # Older sessions do not say who built their engine, which is behind its version now, or not from which commit, which
+    # is behind that.
     shorter, longer = sorted((result.engine, base.engine), key=len)
     return (
         None
-        if longer.startswith(f"{shorter} (")
+        if longer.startswith((f"{shorter} (", f"{shorter.removesuffix(')')}, "))
         else _other("other engine build", "Its engine was", result.engine, base.engine)
     )
 

@@ -53,7 +53,14 @@ def test_what_a_build_needs_is_looked_for_before_it_begins(tmp_path: Path) -> No
     (tmp_path / "usr/local/cuda/bin/nvcc").touch()
     (nvcc,) = missing_for_build("cuda", which=which("c++"), root=tmp_path)
     assert "export PATH=/usr/local/cuda/bin:$PATH" in nvcc.hint
-    assert missing_for_build("cuda", which=which("c++", "nvcc"), root=tmp_path) == []
+    (cublas,) = missing_for_build("cuda", which=which("c++", "nvcc"), root=tmp_path)
+    assert cublas.what == "cuBLAS of the CUDA toolkit"
+    assert "libcublas-dev" in cublas.hint
+    for place in ("usr/include", "usr/local/cuda-12.6/targets/aarch64-linux/include"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "cublas_v2.h").touch()
+        assert missing_for_build("cuda", which=which("c++", "nvcc"), root=tmp_path) == []
+        (tmp_path / place / "cublas_v2.h").unlink()
     assert len(missing_for_build("vulkan", which=which("c++"), root=tmp_path)) == 3
     for folder in ("vulkan", "spirv"):
         (tmp_path / "usr/include" / folder).mkdir(parents=True)

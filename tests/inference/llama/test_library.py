@@ -122,6 +122,53 @@ def test_a_folder_without_a_library_is_named_and_the_next_engine_is_used(tmp_pat
     assert version
 
 
+def test_a_folder_is_named_from_where_one_is(tmp_path: Path) -> None:
+    """Processes that load a library begin in another folder."""
+    (tmp_path / "libs").symlink_to(WORKING.libraries)
+    done = subprocess.run(
+        [sys.executable, "-c", ASK], env={**os.environ, "EDGETOP_ENGINE": "auto", "LLAMA_CPP_LIB_PATH": "libs"},
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout)[0] == "LLAMA_CPP_LIB_PATH"
+    assert library.library_variable({"LLAMA_CPP_LIB_PATH": "libs"}) == {
+        "LLAMA_CPP_LIB_PATH": str(Path("libs").absolute())
+    }
+    assert library.library_variable({"LLAMA_CPP_LIB_PATH": ""}) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("none", "is not there"), ("libllama.so", "is a file, and a folder is wanted")]
+)
+def test_a_folder_that_is_none_is_said(name: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "libllama.so").touch()
+    given = EngineFiles(kind="LLAMA_CPP_LIB_PATH", bindings=WORKING.bindings, libraries=tmp_path / name)
+    assert examine(given) == f"{tmp_path / name} {words}"
+
+
+def test_bindings_alone_serve_the_libraries_of_the_variable(
+    package: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As `CMAKE_ARGS=-DLLAMA_BUILD=OFF pip install llama-cpp-python` leaves them."""
+    site = package("site", libraries=False)
+    monkeypatch.setattr(sys, "path", [str(site)])
+    for name in ("portable_folder", "environment_folder"):
+        monkeypatch.setattr(library, name, lambda: tmp_path / "none")
+    (found,) = engines(None, {"LLAMA_CPP_LIB_PATH": str(WORKING.libraries)})
+    assert (found.kind, found.bindings, found.libraries) == (
+        "LLAMA_CPP_LIB_PATH", site / "llama_cpp", WORKING.libraries,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("at", [4, 18], ids=["of 32 bits", "of another architecture"])
+@pytest.mark.skipif(sys.platform != "linux", reason="the linker of glibc says so")
+def test_a_library_for_another_processor_is_called_that(at: int, tmp_path: Path) -> None:
+    data = bytearray(WORKING.library.read_bytes())
+    data[at] = 1 if at == 4 else 0xF3 if data[at] != 0xF3 else 0x3E
+    (tmp_path / "libllama.so").write_bytes(data)
+    problem = examine(EngineFiles(kind="LLAMA_CPP_LIB_PATH", bindings=WORKING.bindings, libraries=tmp_path))
+    assert problem == f"it is built for another kind of processor than this {platform.machine()}"
+
+
 def test_a_library_that_does_not_load_says_why(tmp_path: Path) -> None:
     (tmp_path / "libllama.so").write_bytes(b"not a library")
     refused = ask(LLAMA_CPP_LIB_PATH=str(tmp_path))[2]
@@ -147,7 +194,7 @@ OTHERS = (
 )  # fmt: skip
 
 
-def foreign_library(folder: Path, **lies: str) -> Path:
+def foreign_library(folder: Path, *, devices: str = "1", **lies: str) -> Path:
     """A folder with a compiled libllama whose structs are the true ones but for the `lies`, statements of C.
 
     Those of `begin` are carried out when it is loaded; it lacks the function `without`. Whatever else is called of it
@@ -167,7 +214,7 @@ def foreign_library(folder: Path, **lies: str) -> Path:
     called = json.dumps(str(folder / "called"))
     source.append(f"__attribute__((constructor)) static void begin(void) {{ {lies.get('begin', '')} }}")
     source += [
-        f'void *{name}(void) {{ fclose(fopen({called}, "w")); return 0; }}'
+        f'long {name}(void) {{ fclose(fopen({called}, "w")); return {devices}; }}'
         for name in {*OTHERS, *NEEDED} - {lies.get("without")}
     ]
     folder.mkdir()
@@ -227,6 +274,13 @@ def test_a_foreign_library_that_ends_its_process_does_not_end_ours(tmp_path: Pat
     kind, _, refused, _ = ask(LLAMA_CPP_LIB_PATH=str(folder))
     assert kind == WORKING.kind
     assert refused == ["LLAMA_CPP_LIB_PATH: it ends a process that loads it (SIGABRT)"]
+
+
+@SIZES_ARE_READ
+def test_a_library_without_anything_to_compute_on_is_refused(tmp_path: Path) -> None:
+    folder = foreign_library(tmp_path / "foreign", devices="0")
+    problem = examine(EngineFiles(kind="LLAMA_CPP_LIB_PATH", bindings=WORKING.bindings, libraries=folder))
+    assert problem == f"it computes on nothing: no libggml-cpu in {folder} is for this processor"
 
 
 def faked(**changes: ctypes.Structure) -> SimpleNamespace:
@@ -298,8 +352,9 @@ def test_a_missing_function_says_so_when_it_is_called() -> None:
         ),
         ("libgomp.so.1: cannot open shared object file: No such file or directory", "apt-get install libgomp1"),
         ("libfoo.so.7: cannot open shared object file: No such file", "it needs libfoo.so.7, which is not installed"),
+        ("libc.musl-x86_64.so.1: cannot open shared object file", "it is built for musl, and this system has glibc"),
         ("invalid ELF\nheader", "its library does not load: invalid ELF header"),
     ],
 )
 def test_the_linker_s_error_says_what_is_missing(error: str, words: str) -> None:
-    assert words in library._why_not_loaded(error)
+    assert words in library._why_not_loaded(error, Path("/x/libllama.so"))

@@ -151,7 +151,7 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> FakePackages:
     monkeypatch.setattr(portable, "BINDINGS", bindings)
     monkeypatch.setattr(portable, "pins_here", lambda: libraries)
     monkeypatch.setattr(portable, "_run", packages.run)
-    monkeypatch.setattr(portable, "engines", lambda choice, environ: [])
+    monkeypatch.setattr(portable, "bindings_here", list)
     monkeypatch.setattr(portable, "examine", lambda files: "")
     return packages
 
@@ -218,40 +218,84 @@ def test_an_engine_that_does_not_work_here_is_not_installed(
     assert unpacked(tmp_path) == set()
 
 
-def test_a_wheel_of_an_index_goes_before_all_else(packages: FakePackages, tmp_path: Path) -> None:
-    lines: list[str] = []
-    packages.files[BINDINGS.package] = (
-        "llama_cpp_python-0.3.36-py3-none-linux_x86_64.whl",
-        wheel(
-            {
-                "llama_cpp/__init__.py": f'__version__ = "{BINDINGS_VERSION}"'.encode(),
-                "llama_cpp/llama_cpp.py": b"",
-                "llama_cpp/lib/libllama.so": b"llama",
-                "bin/something": b"",
-            }
-        ),
-    )
-    made = install_portable(tmp_path / "engine", say=lines.append, index="https://index.invalid/simple")
-    assert made.build == f"{BINDINGS.build} (wheel)"
-    assert packages.asked == [f"llama-cpp-python=={BINDINGS_VERSION}"]
-    assert (tmp_path / "engine/llama_cpp/lib/libllama.so").exists()
-    assert not (tmp_path / "engine/bin").exists()
+INDEX = "https://index.invalid/simple"
+
+AUTHORS_WHEEL = {
+    "llama_cpp/__init__.py": f'__version__ = "{BINDINGS_VERSION}"'.encode(),
+    "llama_cpp/_ctypes_extensions.py": b"",
+    "llama_cpp/llama_cpp.py": b"",
+    "llama_cpp/lib/libllama.so": b"llama",
+    "llama_cpp_python.libs/libgomp-1.so": b"beside it",
+    "llama_cpp_python-0.3.36.dist-info/licenses/LICENSE.md": b"MIT",
+    "bin/something": b"",
+}
 
 
-def test_an_index_without_the_wheel_costs_a_line(packages: FakePackages, tmp_path: Path) -> None:
-    lines: list[str] = []
-    source = packages.files.pop(BINDINGS.package)
+@pytest.fixture
+def index(packages: FakePackages, monkeypatch: pytest.MonkeyPatch) -> FakePackages:
+    """An index that has a wheel, where the others have the source distribution."""
+    source = packages.files[BINDINGS.package]
     ask: Callable[..., None] = packages.run
+    packages.files["wheel"] = ("llama_cpp_python-0.3.36-py3-none-linux_x86_64.whl", wheel(AUTHORS_WHEEL))
+    sums = {name: hashlib.sha256(AUTHORS_WHEEL[f"llama_cpp/{name}"]).hexdigest() for name in portable.BINDING_NAMES}
+    monkeypatch.setattr(portable, "_BINDING_SHA256", sums)
 
     def run(command: Sequence[str], *rest: object) -> None:
+        packages.files.pop(BINDINGS.package, None)
         if "--extra-index-url" not in command:
             packages.files[BINDINGS.package] = source
+        elif "wheel" in packages.files:
+            packages.files[BINDINGS.package] = packages.files["wheel"]
         ask(command, *rest)
 
-    portable.__dict__["_run"] = run
-    made = install_portable(tmp_path / "engine", say=lines.append, index="https://index.invalid/simple")
+    monkeypatch.setattr(portable, "_run", run)
+    return packages
+
+
+def test_a_wheel_of_an_index_goes_before_all_else(index: FakePackages, tmp_path: Path) -> None:
+    made = install_portable(tmp_path / "engine", say=lambda line: None, index=INDEX)
+    assert made.build == f"{BINDINGS.build} (wheel)"
+    assert index.asked == [f"llama-cpp-python=={BINDINGS_VERSION}"]
+    kept = {name for name in AUTHORS_WHEEL if name.startswith(("llama_cpp/", "llama_cpp_python.libs/"))}
+    assert unpacked(tmp_path / "engine") == {"engine.json", "LICENSE.md", *kept}
+
+
+@pytest.mark.parametrize("fault", ["absent", "no wheel", "other Python", "does not work here"])
+def test_an_index_without_a_wheel_that_serves_costs_a_line(
+    fault: str, index: FakePackages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "llama_cpp_python-0.3.36-py3-none-linux_x86_64.whl"
+    if fault == "absent":
+        del index.files["wheel"]
+    elif fault == "no wheel":
+        index.files["wheel"] = (name, b"a page that asks for a password")
+    elif fault == "other Python":
+        index.files["wheel"] = (name, wheel({**AUTHORS_WHEEL, "llama_cpp/llama_cpp.py": b"import os"}))
+    else:
+        problems = iter(["it is built for musl", ""])
+        monkeypatch.setattr(portable, "examine", lambda files: next(problems))
+    lines: list[str] = []
+    made = install_portable(tmp_path / "engine", say=lines.append, index=INDEX)
     assert made.build == NODE_X64.build
-    assert lines[1].startswith("None there: pip:")
+    assert [line for line in lines if line.startswith("None there: ")]
+    assert "llama_cpp/lib/libllama.so" not in unpacked(tmp_path / "engine")
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "pins", "suits"),
+    [
+        ("x86_64", AVX2, [NODE_X64], True),
+        ("x86_64", NEHALEM, [NODE_X64], False),
+        ("aarch64", frozenset({"asimd", "asimddp"}), [NODE_ARM64, XLLAMACPP], False),
+        ("aarch64", frozenset({"asimd", "asimddp"}), [XLLAMACPP], True),
+        ("aarch64", frozenset({"asimd"}), [NODE_ARM64], True),
+        ("armv7l", frozenset({"neon"}), [NODE_ARMV7], False),
+    ],
+)
+def test_the_author_s_wheels_are_asked_for_where_nothing_better_is(
+    *, machine: str, flags: frozenset[str], pins: list[Pin], suits: bool
+) -> None:
+    assert portable.author_suits(machine, flags, pins) == suits
 
 
 def test_the_backend_that_stands_in_gives_name_and_version(tmp_path: Path) -> None:

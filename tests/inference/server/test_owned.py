@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,8 +19,11 @@ import pytest
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.records import ModelLoaded, TurnFinished
 from edgetop.inference.client import EngineProcess
+from edgetop.inference.engine import Reporter, Stop, StopFlags
 from edgetop.inference.protocol import Hello, Load, LoadFailed
-from edgetop.inference.server.owned import OwnedServerEngine, server_arguments
+from edgetop.inference.server import owned
+from edgetop.inference.server.address import ServerChoice
+from edgetop.inference.server.owned import OwnedServerEngine, server_arguments, server_variables
 from tests.support.engine_worker import EngineWorker
 from tests.support.eventually import eventually
 from tests.support.gguf_files import small_gguf
@@ -95,7 +100,7 @@ def test_the_command_line_names_what_was_chosen_and_no_key() -> None:
         override_tensor=("exps=CPU", "attn=CUDA0"), lora=("/a", "/b"), draft_model="/d",
     )  # fmt: skip
     assert server_arguments(chosen, "/m", 1)[8:] == [
-        "-ngl", "0", "-ctk", "q8_0", "-ctv", "q4_0", "-fa", "on", "--rpc", "a:1,b:2", "--cpu-mask", "f0",
+        "-ngl", "0", "-ctk", "q8_0", "-ctv", "q4_0", "--rpc", "a:1,b:2", "--cpu-mask", "f0",
         "--prio", "-1", "-ot", "exps=CPU,attn=CUDA0", "--lora", "/a", "--lora", "/b", "-md", "/d",
         "--n-cpu-moe", "8", "--no-mmap", "--swa-full", "--jinja",
     ]  # fmt: skip
@@ -103,9 +108,116 @@ def test_the_command_line_names_what_was_chosen_and_no_key() -> None:
     assert server_arguments(EngineSettings(n_cpu_moe=512), "/m", 1)[8:] == ["--cpu-moe"]
 
 
-def test_a_program_that_is_not_there_is_said(tmp_path: Path) -> None:
-    engine = OwnedServerEngine(str(tmp_path / "none"))
-    assert engine.info.missing == f"there is no program {tmp_path / 'none'}"
+def test_flash_attention_is_said_as_every_generation_understands_it() -> None:
+    """-fa had no value before August 2025, and has had to have one since; the variable is 1 or 0 for both."""
+    assert "LLAMA_ARG_FLASH_ATTN" not in server_variables(EngineSettings())
+    assert server_variables(EngineSettings(flash_attention="on"))["LLAMA_ARG_FLASH_ATTN"] == "1"
+    assert server_variables(EngineSettings(flash_attention="off"))["LLAMA_ARG_FLASH_ATTN"] == "0"
+
+
+def test_a_program_that_cannot_be_run_is_said(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("#!/bin/sh\n")
+    for name, words in (("none", "there is no program {}"), ("text", "{} may not be run: chmod +x it")):
+        assert OwnedServerEngine(str(tmp_path / name)).info.missing == words.format(tmp_path / name)
+
+
+def test_a_folder_stands_for_the_llama_server_in_it(tmp_path: Path) -> None:
+    assert OwnedServerEngine(str(tmp_path)).info.missing == f"there is no program {tmp_path / 'llama-server'}"
+    (tmp_path / "llama-server").write_text("#!/bin/sh\n")
+    (tmp_path / "llama-server").chmod(0o755)
+    assert OwnedServerEngine(str(tmp_path)).info.missing == ""
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("#!/bin/sh\nexit 0\n", "ended with code 0 before it listened, and printed nothing"),
+        ("#!/bin/sh\nexit 3\n", "ended with code 3 before it listened, and printed nothing"),
+        ("echo no first line\n", "cannot be started: Exec format error"),
+    ],
+    ids=["leaves", "fails", "no program"],
+)
+def test_a_program_that_is_no_llama_server_is_no_damaged_model(
+    script: str, words: str, tmp_path: Path, start: Callable[..., EngineWorker]
+) -> None:
+    program = tmp_path / "llama-server"
+    program.write_text(script)
+    program.chmod(0o755)
+    failed = start(f"llama-server={program}").load(model_file(tmp_path))
+    assert isinstance(failed, LoadFailed)
+    assert words in failed.message
+    assert failed.reason == "failed"
+
+
+_ANSWERS_ANYBODY = """#!{python}
+import http.server, os, sys
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{{}}")
+open({pids!r}, "a").write(f"{{os.getpid()}}\\n")
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Answers).serve_forever()
+"""
+
+
+def test_a_server_that_was_not_told_its_key_is_not_used(tmp_path: Path, start: Callable[..., EngineWorker]) -> None:
+    program, pids = tmp_path / "llama-server", tmp_path / "pids"
+    program.write_text(_ANSWERS_ANYBODY.format(python=sys.executable, pids=str(pids)))
+    program.chmod(0o755)
+    failed = start(f"llama-server={program}").load(model_file(tmp_path))
+    assert isinstance(failed, LoadFailed)
+    assert failed.message == f"{program} answers without the key that it was given."
+    assert "LLAMA_API_KEY" in failed.hint
+    eventually(lambda: not any(_runs(int(pid)) for pid in pids.read_text().split()), "the server is gone")
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["another server", "another program"])
+def test_a_port_that_another_program_takes_first_is_left_to_it(
+    answers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stranger's answers would be measured as ours."""
+    stand_in = StandIn(tmp_path, behind_a_shell=False)
+    port = owned.free_port()
+    stranger = tmp_path / "stranger"
+    stranger.write_text(_ANSWERS_ANYBODY.format(python=sys.executable, pids=str(tmp_path / "stranger-pids")))
+    with socket.create_server(("127.0.0.1", port)) if not answers else contextlib.nullcontext():
+        other = subprocess.Popen([sys.executable, str(stranger), "--port", str(port)]) if answers else None
+        if other is not None:
+            eventually(lambda: _listens(port), "the stranger listens")
+        chosen = [port, owned.free_port()]
+        monkeypatch.setattr(owned, "free_port", lambda: chosen[len(begun)])
+        monkeypatch.setattr(owned, "ServerEngine", Asked)
+        begun: list[Any] = []
+        asked: list[Any] = []
+        engine = OwnedServerEngine(str(stand_in.program))
+        load = Load(path=str(stand_in.model), settings=EngineSettings())
+        flags = StopFlags(fd := StopFlags.create())
+        os.close(fd)
+        engine.load(load, Stop(flags, 0), lambda report: (begun if isinstance(report, Hello) else asked).append(report))
+        flags.close()
+        if other is not None:
+            other.kill()
+            other.wait()
+    assert len(begun) == 2
+    assert [report.message for report in asked] == [f"http://127.0.0.1:{chosen[1]}"]
+    assert stand_in.is_gone()
+
+
+class Asked:
+    """In place of the engine that asks a server: says which one it was to ask."""
+
+    def __init__(self, choice: ServerChoice) -> None:
+        self._url = choice.url
+
+    def load(self, command: Load, stop: Stop, report: Reporter) -> None:
+        report(LoadFailed(reason="failed", message=self._url, hint=""))
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+        return True
+    return False
 
 
 def test_a_program_that_ends_at_once_is_no_model_with_its_words(
