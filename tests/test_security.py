@@ -80,7 +80,7 @@ LIMITS: dict[str, list[str]] = {
         f"plan and runs {run_log.PLAN_BYTES_MAX // MIB} MiB, {plan.MEASUREMENTS_MOST} measurements",
     ],
     "TOML: settings, themes, plans, devices": [
-        f"{files.TOML_BYTES_MAX // MIB} MiB", f"keys of {files.TOML_PARTS_MAX} parts",
+        f"{files.TOML_BYTES_MAX // KIB} KiB", f"keys of {files.TOML_PARTS_MAX} parts",
     ],
     "a download": [
         f"{hub.SLOW_BYTES // KIB} KiB a minute", "five tries", f"silence {hub.DOWNLOAD_TIMEOUTS.idle_s:g} s",

@@ -182,7 +182,9 @@ def as_utf8(data: bytes) -> bytes:
     return data.removeprefix(codecs.BOM_UTF8)
 
 
-TOML_BYTES_MAX = 2**20
+TOML_BYTES_MAX = 2**18
+"""A file of this size that is nothing but tables takes the parser a second and 110 MiB; ours have some kilobytes."""
+
 TOML_PARTS_MAX = 16
 """Parts of a dotted key, of which each becomes a table."""
 

@@ -78,6 +78,15 @@ def test_a_template_whose_output_cannot_fit_the_context_is_refused_with_that_rea
     assert "256 tokens" in run.stderr
 
 
+def test_a_template_that_makes_nothing_of_a_prompt_ends_with_that_reason(home: IsolatedHome) -> None:
+    template = "{% for m in messages %}{{ m.content if m.content != 'Bye' }}{% endfor %}"
+    path = write_playing_model(home.folder / "mute.gguf", ["Hi"], template=template)
+    run = home.run("run", "-m", str(path), "-p", "Bye")
+    assert (run.returncode, run.stdout) == (1, "")
+    assert "There is nothing to answer: the prompt has no tokens" in run.stderr
+    assert "context" not in run.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS has no such names")
 def test_a_name_that_is_not_utf8_can_be_run(home: IsolatedHome, player: Path) -> None:
     odd = Path(os.fsdecode(os.fsencode(player.parent) + b"/caf\xe9.gguf"))

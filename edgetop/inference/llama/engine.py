@@ -122,7 +122,11 @@ _REPLY_SHARE = 4
 
 
 class PromptError(Exception):
-    """The conversation does not fit the context; the message says by how much and what to do."""
+    """The conversation does not fit the context, or is none; the message says by how much and what to do."""
+
+    def __init__(self, text: str, reason: StopReason = "context_full") -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class _Turn:
@@ -190,7 +194,7 @@ class Generation(_Turn):
         except DecodeError as error:
             self._finish("failed", f"{error}. Load the model again.")
         except PromptError as error:
-            self._finish("context_full", str(error))
+            self._finish(error.reason, str(error))
         else:
             self._finish(reason)
 
@@ -235,7 +239,7 @@ class Generation(_Turn):
             if 0 < len(self._prompt) < n_ctx:
                 return text
         if not needed:
-            raise PromptError("There is nothing to answer: the prompt has no tokens.")
+            raise PromptError("There is nothing to answer: the prompt has no tokens.", "failed")
         raise PromptError(
             f"The conversation takes {needed} tokens and the context holds {n_ctx}. "
             "Clear it, or load with a longer context (--ctx)."

@@ -525,7 +525,7 @@ class Vocabulary:
         for piece in self._pieces(text):
             tokens += self._tokenize(piece)
             done += len(piece)
-            if not proceed(len(tokens), done / len(text)):
+            if not proceed(len(tokens), done / max(1, len(text))):
                 break
         if self.begins_with_bos and tokens[:1] != [self.bos]:
             tokens.insert(0, self.bos)
