@@ -376,6 +376,7 @@ class Tensor(Struct, frozen=True):
         return count
 
 
+@functools.lru_cache(4096)
 def layer_of(name: str) -> tuple[int | None, str]:
     """Layer of a tensor such as `blk.12.attn_q.weight`, and what follows; `None` and the whole name without a layer."""
     prefix, _, rest = name.partition(".")

@@ -46,7 +46,8 @@ def literal(text: str, *, ascii: bool = False) -> str:  # noqa: A002 - the optio
     `ascii`. Combining marks beyond MARKS_MAX on one character are counted instead of drawn. Other letters stay as they
     are, with `ascii` as well: it is a choice of glyphs, not of language.
     """
-    if text.isprintable() and _is_latin(text):
+    shown = text.replace("\n", "").replace("\t", "")
+    if shown.isprintable() and _is_latin(shown):
         return text
     # Compiled when they are needed, which takes milliseconds; re keeps them.
     text = re.sub(_UNSAFE, _shown_as_caret if ascii else _shown_as_picture, text)

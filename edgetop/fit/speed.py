@@ -259,6 +259,39 @@ def _extrapolated_words(extrapolated: Extrapolated, how: str) -> str:
     return f"{extrapolated.words}, {how}"
 
 
+SIDE_BY_SIDE_SIGMA = 0.15
+"""Of the time of a step for several conversations. It was 2 to 10 % off on a CPU (7B, 2 to 4 conversations: llama.cpp
+issue 3478), 3 and 11 % on an RTX 4090 (8B, 16 and 10 tokens at once: pull request 15131), 10 and 22 % with a mixture of
+experts on an M2 Ultra (2 and 4: pull request 16894), where each conversation reads experts of its own."""
+
+
+class SideBySide(Struct, frozen=True, kw_only=True):
+    """Several conversations that are answered at once."""
+
+    conversations: int
+    each_tokens_per_s: Interval
+    together_tokens_per_s: Interval
+
+
+def side_by_side(speed: SpeedPrediction | Unavailable, compute_s: float, conversations: int) -> SideBySide | None:
+    """How fast so many conversations are at once; `None` for one, and where computing several tokens is not known.
+
+    A step reads the weights once, and each further conversation adds what computing its token takes: as in a prompt, or
+    `compute_s` where that is longer, since few tokens are computed as one is.
+    """
+    if isinstance(speed, Unavailable) or speed.prefill_tokens_per_s is None or conversations < 2:
+        return None
+    alone, prompt = speed.decode_tokens_per_s, speed.prefill_tokens_per_s
+    added_s = (conversations - 1) * max(1 / prompt.value, compute_s)
+    step_s = 1 / alone.value + added_s
+    sigma = hypot(SIDE_BY_SIDE_SIGMA, sigma_of(alone), sigma_of(prompt) * added_s / step_s)
+    return SideBySide(
+        conversations=conversations,
+        each_tokens_per_s=banded(1 / step_s, sigma),
+        together_tokens_per_s=banded(conversations / step_s, sigma),
+    )
+
+
 class EngineRatio(NamedTuple):
     """How another engine's figures lie to those of llama.cpp on the same devices, with deviations of the logarithms."""
 

@@ -22,11 +22,11 @@ from edgetop.core.format import (
 )
 from edgetop.core.quantity import Interval
 from edgetop.core.sources import Unavailable
-from edgetop.fit.assessment import FITS, Assessment, DraftPrediction, RunTarget, SideBySide
+from edgetop.fit.assessment import FITS, Assessment, DraftPrediction, RunTarget
 from edgetop.fit.machine import Machine
 from edgetop.fit.memory import MemoryNeed, MemoryRoom
 from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.speed import OllamaPrediction
+from edgetop.fit.speed import OllamaPrediction, SideBySide
 from edgetop.fit.suggestions import OfferedModel, Suggestion
 
 TYPES_SHOWN = 4
@@ -326,6 +326,8 @@ def suggestion_lines(assessment: Assessment, suggestions: tuple[Suggestion, ...]
         ]
     if assessment.verdict.rank == (0, 0):
         return ["nothing to change"]
+    if assessment.verdict.fit == "refused" and isinstance(assessment.need, Unavailable) and assessment.need.hint:
+        return [assessment.need.hint]
     return ["no single change that was tried would help: a smaller model, or a larger machine"]
 
 

@@ -6,11 +6,11 @@ from msgspec.structs import replace
 from edgetop.core.energy.duty import Price
 from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown
 from edgetop.core.sources import Unavailable
-from edgetop.fit.assessment import RunTarget, Workload, assess, predict, side_by_side, with_draft
+from edgetop.fit.assessment import RunTarget, Workload, assess, predict, with_draft
 from edgetop.fit.devices import load_devices, machine_of
 from edgetop.fit.machine import Power, Processor, compute_time
 from edgetop.fit.model_facts import published_models
-from edgetop.fit.speed import SpeedPrediction, predict_speed
+from edgetop.fit.speed import SpeedPrediction, predict_speed, side_by_side
 from edgetop.fit.wording import draft_lines
 from tests.support.example_machine import (
     GIB,
