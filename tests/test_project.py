@@ -91,6 +91,6 @@ def test_dependencies_are_ranges_but_for_the_bindings_of_llama_cpp() -> None:
 def test_a_reader_of_the_readme_finds_every_page_and_extra() -> None:
     page = (ROOT / "README.md").read_text()
     assert [each.name for each in (ROOT / "docs").glob("*.md") if f"(docs/{each.name})" not in page] == []
-    extras = tomlkit.parse((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]  # type: ignore[index]
+    extras = tomlkit.parse((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     install = (ROOT / "docs/install.md").read_text()
-    assert [each for each in extras if f"`{each}`" not in install] == []  # type: ignore[union-attr]
+    assert [each for each in extras if f"`{each}`" not in install] == []

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.telemetry.host import Host
+from edgetop.telemetry.processes import PARENT, RESIDENT_PAGES, STARTED, THREADS, stat_fields
 
 LEAST_BYTES = 48 * 2**20
 """Resident memory that a process of no known program has at least when it holds a model: all useful ones are larger."""
@@ -40,10 +41,6 @@ _MODEL_FILE, _ENDING = re.compile(r"(?:\.gguf|/blobs/sha256-[0-9a-f]{64}|\.safet
 """The end of the path of a model file, and no fewer characters than that has."""
 
 _CMDLINE_BYTES, _MAPS_BYTES, _TEXT_BYTES = 65_536, 4 * 2**20, 16_384
-_PARENT, _USER_TIME, _SYSTEM_TIME, _THREADS, _STARTED, _RESIDENT_PAGES = 1, 11, 12, 17, 19, 21
-"""Fields of `/proc/<pid>/stat` behind the command's name (proc(5): 4, 14, 15, 20, 22 and 24)."""
-
-
 _LISTEN = "0A"
 """TCP_LISTEN in `/proc/net/tcp` (proc(5))."""
 
@@ -142,13 +139,12 @@ def _text(path: Path, size_bytes: int = _TEXT_BYTES) -> str:
 
 
 def _stat(host: Host, pid: int) -> list[str]:
-    """Fields of `/proc/<pid>/stat` behind the command's name, which may itself hold blanks and parentheses."""
-    return _text(host.path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return stat_fields(_text(host.path(f"/proc/{pid}/stat")))
 
 
 def _parent(host: Host, pid: int) -> int:
     fields = _stat(host, pid)
-    return int(fields[_PARENT]) if len(fields) > _PARENT and fields[_PARENT].isdecimal() else 0
+    return int(fields[PARENT]) if len(fields) > PARENT and fields[PARENT].isdecimal() else 0
 
 
 def _uid(host: Host, pid: int) -> int | None:
@@ -369,7 +365,7 @@ class ModelProcesses:
         fields = _stat(self._host, pid)
         try:
             parent, threads, started, pages = (
-                int(fields[place]) for place in (_PARENT, _THREADS, _STARTED, _RESIDENT_PAGES)
+                int(fields[place]) for place in (PARENT, THREADS, STARTED, RESIDENT_PAGES)
             )
         except (ValueError, IndexError):
             return None

@@ -26,8 +26,9 @@ NO_SPLIT = Unavailable("this system does not report mapped and private memory")
 OLD_KERNEL = Unavailable("this kernel does not report mapped and private memory", "Linux 4.5 or newer does")
 NO_SWAP = Unavailable("this system does not report how much of a process is in swap")
 _STAT_BYTES, _STATUS_BYTES = 1024, 16384
-_MAJOR_FAULTS, _USER_TIME, _SYSTEM_TIME, _START_TIME, _RESIDENT_PAGES = 9, 11, 12, 19, 21
-"""Fields of `/proc/<pid>/stat` behind the command's name (proc(5): 12, 14, 15, 22 and 24)."""
+
+PARENT, MAJOR_FAULTS, USER_TIME, SYSTEM_TIME, THREADS, STARTED, RESIDENT_PAGES = 1, 9, 11, 12, 17, 19, 21
+"""Fields of `/proc/<pid>/stat` behind the command's name (proc(5): 4, 12, 14, 15, 20, 22 and 24)."""
 
 NO_PEAK = Unavailable("this system does not report the most memory a process has had")
 EARLIER_PEAK = Unavailable("the most memory it has had dates from before this session")
@@ -202,17 +203,21 @@ def _fault_rate(before: ProcessUse, now: ProcessUse, span_s: float) -> float | U
     return max(0, now.major_faults - before.major_faults) / span_s
 
 
+def stat_fields(text: str) -> list[str]:
+    """Fields of `/proc/<pid>/stat` behind the command's name, which may itself hold blanks and parentheses."""
+    return text.rpartition(")")[2].split()
+
+
 def _from_stat(text: str) -> ProcessUse | None:
     """Read the text of `/proc/<pid>/stat`; `None` when it is not complete."""
-    # The command's name may itself hold blanks and parentheses.
-    fields = text.rpartition(")")[2].split()
-    if len(fields) <= _RESIDENT_PAGES:
+    fields = stat_fields(text)
+    if len(fields) <= RESIDENT_PAGES:
         return None
     return ProcessUse(
-        (int(fields[_USER_TIME]) + int(fields[_SYSTEM_TIME])) / os.sysconf("SC_CLK_TCK"),
-        int(fields[_MAJOR_FAULTS]),
-        int(fields[_RESIDENT_PAGES]) * os.sysconf("SC_PAGE_SIZE"),
-        int(fields[_START_TIME]) / os.sysconf("SC_CLK_TCK"),
+        (int(fields[USER_TIME]) + int(fields[SYSTEM_TIME])) / os.sysconf("SC_CLK_TCK"),
+        int(fields[MAJOR_FAULTS]),
+        int(fields[RESIDENT_PAGES]) * os.sysconf("SC_PAGE_SIZE"),
+        int(fields[STARTED]) / os.sysconf("SC_CLK_TCK"),
     )
 
 

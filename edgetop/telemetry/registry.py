@@ -62,7 +62,7 @@ def remote_placeholders(missing: Unavailable, power: Unavailable) -> list[tuple[
         yield UnavailableSource(name="thermal", missing=missing)
         yield UnavailableSource(name="power", missing=power)
 
-    return [("elsewhere", probe)]
+    return [("remote", probe)]
 
 
 SOURCE_NAME = "power"

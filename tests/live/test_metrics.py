@@ -316,7 +316,12 @@ def test_a_scrape_is_answered_at_the_priority_of_the_screen_and_not_of_the_model
     asked.clear()
     with ThreadPoolExecutor() as pool:
         told = pool.submit(fetch, f"http://127.0.0.1:{port}/metrics")
-        eventually(lambda: exporter.update(live) or told.done(), "the scrape is answered")
+
+        def is_answered() -> bool:
+            exporter.update(live)
+            return told.done()
+
+        eventually(is_answered, "the scrape is answered")
     exporter.close()
     assert "edgetop_info" in told.result()
     assert asked
