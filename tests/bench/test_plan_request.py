@@ -66,7 +66,7 @@ def test_what_is_no_plan_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="directory"):
         read_request(tmp_path)
     (tmp_path / "large.toml").write_bytes(b"#" * (2**20 + 1))
-    with pytest.raises(UsageError, match="larger than 0.25 MiB"):
+    with pytest.raises(UsageError, match=r"larger than 0\.25 MiB"):
         read_request(tmp_path / "large.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match=r"binary\.toml"):
