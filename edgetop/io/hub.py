@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from edgetop.core.errors import EdgetopError, ModelError
 from edgetop.core.format import format_bytes
@@ -52,14 +52,17 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
+_Size = Annotated[int, Meta(ge=0, lt=2**63)]
+
+
 class _Lfs(Struct):
     sha256: str = ""
-    size: int = 0
+    size: _Size = 0
 
 
 class _File(Struct):
     rfilename: str
-    size: int | None = None
+    size: _Size | None = None
     lfs: _Lfs | None = None
 
 

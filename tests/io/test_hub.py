@@ -248,8 +248,13 @@ def test_the_token_comes_from_the_variable_else_from_the_file_of_a_login(tmp_pat
 
 @pytest.mark.parametrize(
     "listing",
-    [b"", b"{", b"[]", b'{"siblings":[{"rfilename":"\xff\xc8"}]}', b"[" * 100_000, b'{"sha":' + b"9" * 6000 + b"}"],
-)
+    [
+        b"", b"{", b"[]", b'{"siblings":[{"rfilename":"\xff\xc8"}]}', b"[" * 100_000, b'{"sha":' + b"9" * 6000 + b"}",
+        b'{"siblings":[{"rfilename":"m-Q8_0.gguf","size":' + b"9" * 400 + b"}]}",
+        b'{"siblings":[{"rfilename":"m-Q8_0.gguf","size":-1}]}',
+    ],
+    ids=range(8),
+)  # fmt: skip
 def test_what_lists_no_repository_is_told(server: RangeServer, tmp_path: Path, listing: bytes) -> None:
     server.files[f"/api/models/{REPO}"] = listing
     hub = chosen_hub(environment(server, tmp_path))

@@ -16,10 +16,10 @@ from itertools import accumulate
 from math import sqrt
 from pathlib import Path, PurePath
 from statistics import fmean, median
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S
@@ -309,33 +309,37 @@ _SIZES = {" - Small": "_S", " - Medium": "_M", " - Large": "_L", " - XS": "_XS",
 T = TypeVar("T")
 
 
+Whole = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+"""A count or a size in somebody else's file."""
+
+
 class LlamaBenchTest(Struct, frozen=True, kw_only=True):
     """One test of llama-bench, with the fields that are used here."""
 
     avg_ts: float
     stddev_ts: float = 0.0
     samples_ts: tuple[float, ...] = ()
-    n_prompt: int
-    n_gen: int
-    n_depth: int = 0
+    n_prompt: Whole
+    n_gen: Whole
+    n_depth: Whole = 0
     model_filename: str = ""
     model_type: str = ""
-    model_size: int | None = None
-    model_n_params: int | None = None
+    model_size: Whole | None = None
+    model_n_params: Whole | None = None
     build_commit: str = ""
-    build_number: int | None = None
+    build_number: Whole | None = None
     cpu_info: str = ""
     gpu_info: str = ""
     backends: str = ""
-    n_threads: int | None = None
-    n_gpu_layers: int | None = None
-    n_batch: int | None = None
-    n_ubatch: int | None = None
+    n_threads: Whole | None = None
+    n_gpu_layers: Whole | None = None
+    n_batch: Whole | None = None
+    n_ubatch: Whole | None = None
     type_k: str = ""
     type_v: str = ""
     flash_attn: bool | int | str | None = None
     cpu_mask: str = ""
-    n_cpu_moe: int = 0
+    n_cpu_moe: Whole = 0
     tensor_buft_overrides: str = ""
     test_time: str = ""
 
