@@ -354,7 +354,7 @@ def test_what_comes_with_a_model_of_ollama_s_is_used_as_far_as_it_was_left_open(
         odd = replace(
             mario, parameters={"stop": stops, "\x1b[31m" + "k" * 10_000: 1, **dict.fromkeys(map(str, range(1000)))}
         )
-        brought = store_settings(odd, system=None, sampling=sampling, left_open=every, adapts=False)
+        brought = store_settings(odd, system=None, sampling=sampling, left_open=every)
         assert brought.sampling == sampling
         assert len(brought.words) < 1000
         assert "\x1b" not in brought.words
