@@ -23,6 +23,7 @@ from edgetop.inference.llama.library import (
     EngineFiles,
     LibraryError,
     chosen_engine,
+    cpu_flags,
     engines,
     environment_folder,
     examine,
@@ -31,7 +32,6 @@ from edgetop.inference.llama.library import (
 )
 from edgetop.inference.llama.portable import (
     Say,
-    cpu_flags,
     elapsed_lines,
     install_portable,
     machine_name,

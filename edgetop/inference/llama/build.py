@@ -20,8 +20,8 @@ from msgspec import Struct
 from edgetop.core.engine_settings import EngineInfo
 from edgetop.core.errors import EdgetopError
 from edgetop.core.text import one_line
-from edgetop.inference.llama.library import BINDINGS_VERSION, EngineFiles, examine
-from edgetop.inference.llama.portable import Say, cpu_flags, machine_name
+from edgetop.inference.llama.library import BINDINGS_VERSION, EngineFiles, cpu_flags, examine
+from edgetop.inference.llama.portable import Say, machine_name
 
 GpuBackend = Literal["cuda", "vulkan"]
 

@@ -137,6 +137,19 @@ def environment_folder() -> Path:
     return Path(sys.prefix) / "share" / "edgetop" / "engine"
 
 
+def cpu_flags(sysroot: Path = Path("/")) -> frozenset[str]:
+    """Instruction sets that the kernel says the processor has (`flags`, on Arm `Features`); empty where it does not."""
+    try:
+        lines = (sysroot / "proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return frozenset()
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() in {"flags", "Features"}:
+            return frozenset(value.split())
+    return frozenset()
+
+
 def chosen_engine(environ: Mapping[str, str] = os.environ) -> EngineChoice:
     """The choice of EDGETOP_ENGINE, `auto` where it chooses none of these."""
     chosen = environ.get(ENGINE_VARIABLE, "")
@@ -269,7 +282,7 @@ def load_engine(choice: EngineChoice | None = None) -> LoadedEngine:
     candidates, refused = engines(choice), []
     for files in candidates:
         try:
-            if files.kind == LIBRARY_VARIABLE:
+            if files.kind == LIBRARY_VARIABLE or _may_lack_instructions():
                 # It may end the process that asks it, and its libraries may be called as the next engine's are, and
                 # the two must not meet in one process.
                 _check_apart(files)
@@ -281,6 +294,12 @@ def load_engine(choice: EngineChoice | None = None) -> LoadedEngine:
         return _loaded[0]
     wanted = chosen_engine() if choice is None else choice
     raise LibraryError("; ".join(refused) or ("no llama.cpp is there" if wanted == "auto" else f"no {wanted} engine"))
+
+
+def _may_lack_instructions() -> bool:
+    """Whether this is an x86-64 processor on which many a build ends with its first instruction."""
+    flags = cpu_flags()
+    return platform.machine() == "x86_64" and bool(flags) and "avx2" not in flags
 
 
 def examine(files: EngineFiles) -> str:

@@ -31,6 +31,7 @@ from edgetop.inference.llama.library import (
     EngineFiles,
     PortableDescription,
     bindings_here,
+    cpu_flags,
     examine,
     portable_folder,
 )
@@ -122,19 +123,6 @@ def machine_name() -> str:
     name = platform.machine().lower()
     name = _MACHINES.get(name, name)
     return "armv7l" if name == "aarch64" and sys.maxsize < 2**32 else name
-
-
-def cpu_flags(sysroot: Path = Path("/")) -> frozenset[str]:
-    """Instruction sets that the kernel says the processor has (`flags`, on Arm `Features`); empty where it does not."""
-    try:
-        lines = (sysroot / "proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return frozenset()
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name.strip() in {"flags", "Features"}:
-            return frozenset(value.split())
-    return frozenset()
 
 
 def pins_for(machine: str, flags: frozenset[str], *, system: str, has_npm: bool, glibc: tuple[int, ...]) -> list[Pin]:

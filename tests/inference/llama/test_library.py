@@ -269,6 +269,20 @@ def test_a_foreign_library_may_speak_while_it_is_loaded(tmp_path: Path) -> None:
 
 
 @SIZES_ARE_READ
+def test_an_installed_build_with_instructions_that_the_processor_lacks_is_passed_over(
+    package: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a build with AVX2 does on a Celeron, already while it is loaded."""
+    folder = foreign_library(tmp_path / "foreign", begin="__builtin_trap();")
+    given = EngineFiles(kind="installed", bindings=WORKING.bindings, libraries=folder)
+    monkeypatch.setattr(library, "cpu_flags", lambda: frozenset({"sse4_2"}))
+    monkeypatch.setattr(library, "engines", lambda choice: [given])
+    monkeypatch.setattr(library, "_loaded", [])
+    with pytest.raises(LibraryError, match=r"^installed: it ends a process that loads it \(SIGILL\)$"):
+        library.load_engine()
+
+
+@SIZES_ARE_READ
 def test_a_foreign_library_that_ends_its_process_does_not_end_ours(tmp_path: Path) -> None:
     folder = foreign_library(tmp_path / "foreign", model="abort();")
     kind, _, refused, _ = ask(LLAMA_CPP_LIB_PATH=str(folder))

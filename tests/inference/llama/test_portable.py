@@ -13,14 +13,13 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.inference.llama import portable
-from edgetop.inference.llama.library import BINDINGS_VERSION, engines
+from edgetop.inference.llama.library import BINDINGS_VERSION, cpu_flags, engines
 from edgetop.inference.llama.portable import (
     BINDINGS,
     NODE_LLAMA_CPP,
     XLLAMACPP,
     InstallError,
     Pin,
-    cpu_flags,
     install_portable,
     no_engine_hint,
     pins_for,
