@@ -52,7 +52,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
-_Size = Annotated[int, Meta(ge=0, lt=2**63)]
+_Size = Annotated[int, Meta(ge=0, lt=2**62)]
 
 
 class _Lfs(Struct):
