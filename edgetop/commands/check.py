@@ -268,24 +268,21 @@ def as_object(checked: Checked, place: RunTarget, choices: Callable[[Assessment]
         "settings": settings,
         "memory": None if isinstance(need, Unavailable) else {**_fields(need), "total_bytes": need.total_bytes},
         "memory_missing": _missing(need),
-        "room": assessment.room,
-        "largest_context": assessment.largest_context,
         "prompt_tokens": assessment.workload.prompt_tokens,
         "answer_tokens": assessment.workload.answer_tokens,
-        "speed": None if isinstance(assessment.speed, Unavailable) else assessment.speed,
+        "speed": _known(assessment.speed),
         "speed_missing": _missing(assessment.speed),
-        "energy": None if isinstance(assessment.energy, Unavailable) else assessment.energy,
+        "energy": _known(assessment.energy),
         "energy_missing": _missing(assessment.energy),
-        "answer_s": assessment.answer_s,
-        "answer_j": assessment.answer_j,
-        "battery_hours": assessment.battery_hours,
         "price_per_million_tokens": assessment.price_per_million,
-        "verdict": assessment.verdict,
         "fit_by_memory": [{"memory_bytes": size, "fit": fit} for size, fit in assessment.by_size],
-        "duty": assessment.duty,
-        "draft": assessment.draft,
-        "side_by_side": assessment.side_by_side,
-        "ollama": assessment.ollama,
+        **{
+            name: getattr(assessment, name)
+            for name in (
+                "room", "largest_context", "answer_s", "answer_j", "battery_hours", "verdict", "duty", "draft",
+                "side_by_side", "ollama",
+            )
+        },
         "suggestions": [_suggestion(assessment, suggestion) for suggestion in suggestions],
         "server_command": list(assessment.server_command),
         "verify": list(assessment.verify_command),
@@ -335,10 +332,6 @@ def _first_token_text(assessment: Assessment) -> str:
     return format_seconds(speed.first_token_s.value)
 
 
-def _basis_text(assessment: Assessment) -> str:
-    return NOT_AVAILABLE if isinstance(assessment.speed, Unavailable) else assessment.speed.basis
-
-
 COLUMNS: tuple[Column[Checked], ...] = (
     Column("source", heading="MODEL", text=lambda checked: called(checked.source)),
     Column("problem", lambda checked: checked.problem or None),
@@ -367,13 +360,17 @@ COLUMNS: tuple[Column[Checked], ...] = (
     *_interval("answer_j"),
     Column("", heading="VERDICT", text=_text(verdict_text, without="cannot be read")),
     *_plain("verdict.fit", "verdict.pace"),
-    Column("", heading="BASIS", text=_text(_basis_text)),
+    Column("", heading="BASIS", text=_text(lambda each: str(figure_at(each, "speed.basis") or NOT_AVAILABLE))),
     Column("verify", lambda checked: checked.assessment and shlex.join(checked.assessment.verify_command)),
 )
 
 
 def _fields(struct: Struct) -> dict[str, Any]:
     return {name: getattr(struct, name) for name in struct.__struct_fields__}
+
+
+def _known(value: object) -> object:
+    return None if isinstance(value, Unavailable) else value
 
 
 def _missing(value: object) -> str | None:
@@ -544,12 +541,10 @@ def write_offered(
     write_listing(found, OFFERED_COLUMNS, form)
     if form is not None:
         return
-    scope = next((each.assessment.energy.scope for each in found
-                  if not isinstance(each.assessment.energy, Unavailable)), None)  # fmt: skip
-    joules = f"J/token: {scope.replace('_', ' ')}" if scope else f"J/token: {NOT_AVAILABLE}"
-    if scope is None and found and isinstance(found[0].assessment.energy, Unavailable):
-        joules += f", {found[0].assessment.energy.reason}"
-    print_status(f"best for {purpose} first, on {place.machine.name}; {joules}")
+    energies = [each.assessment.energy for each in found]
+    scope = next((each.scope.replace("_", " ") for each in energies if not isinstance(each, Unavailable)), None)
+    reasons = (f"{NOT_AVAILABLE}, {each.reason}" for each in energies if isinstance(each, Unavailable))
+    print_status(f"best for {purpose} first, on {place.machine.name}; J/token: {scope or next(reasons, NOT_AVAILABLE)}")
     print_status("sizes with ~ are computed; `edgetop check MODEL` says more; -m hf:... is downloaded when it is used")
 
 
