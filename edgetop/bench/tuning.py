@@ -1,6 +1,6 @@
 """Edgetop tune: candidates, rounds, choice.
 
-The candidates take turns, in rounds, and what is hopeless is left out of the later ones. What cannot be told from the
+The candidates take turns, in rounds, and what is hopeless is left out of the later ones. What does not differ from the
 best one by then is as good, and the first in the order of preference is chosen: fewer threads, less memory.
 """
 
@@ -160,7 +160,7 @@ def _result(stage: Stage, results: Sequence[CandidateResult]) -> StageResult:
 
 
 def is_as_good(candidate: CandidateResult, best: CandidateResult) -> bool:
-    """Whether a candidate cannot be told from the best one, or differs by nothing that counts."""
+    """Whether a candidate does not differ significantly from the best one, or by nothing that counts."""
     ratio = candidate.cost / best.cost
     if ratio <= EQUAL_AT_MOST:
         return True
