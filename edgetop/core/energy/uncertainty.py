@@ -58,7 +58,7 @@ _WIDEST: dict[str, tuple[str, str]] = {
     "offset": ("the sensor's zero is known no better", "calibrate it, or compare net figures"),
     "disagreement": ("two meters of the same thing disagree", "use an external meter"),
     "quantisation": ("the sensor's steps are coarse", "use a finer meter"),
-    "edges": ("the sensor is slow for so short a turn", "generate more tokens, or use a faster meter"),
+    "edges": ("the sensor is slow for so short a time", "generate more tokens, or use a faster meter"),
     "sampling": ("the sensor sees only moments of a changing load", "generate more tokens, or use a faster meter"),
     "baseline": ("the idle power is not known well enough", "leave the loaded model idle for longer"),
     "gaps": ("readings were missing", "see the sensor's failures in edgetop doctor"),
