@@ -447,6 +447,7 @@ from typing_extensions import assert_type
 import edgetop
 
 session = edgetop.load_session(Path("session.json"))
+assert_type(edgetop.load_session(1), edgetop.SavedSession)
 assert_type(session, edgetop.SavedSession)
 assert_type(session.figure("decode_tokens_per_s"), float | int | str | None)
 times_s, values = session.stream("power.VDD_IN")
@@ -458,7 +459,7 @@ with edgetop.EnergyMeter(idle_s=10) as meter:
 assert_type(meter.result, edgetop.Measurement)
 assert_type(meter["decode"].joules, float | None)
 assert_type(meter.result.interval_j, tuple[float, float] | None)
-edgetop.load_session(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+edgetop.load_session(3.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 """
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -550,8 +550,13 @@ _BY_RULES = frozenset(figure.name.partition(".")[0] for figure in FIGURES if "ru
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a session file, each figure with what it is."""
+    from inspect import cleandoc  # noqa: PLC0415 - for this alone
+
     generated = msgspec.json.schema(SessionFile)
     definitions = generated["$defs"]
+    for each in definitions.values():
+        if "description" in each:  # from msgspec 0.23 on without the indentation of a docstring
+            each["description"] = cleandoc(each["description"])
     for subject, holder in (("watch", "WatchFigures"), ("turn", "TurnFigures"), ("session", "Summary")):
         for figure in FIGURES:
             if subject in figure.of:
