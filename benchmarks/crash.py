@@ -1,8 +1,9 @@
 """Whether edgetop loses, hangs, or leaves a terminal raw, however it ends: kills, signals, failing calls, clock jumps.
 
-    python -m benchmarks.crash                          500 kills, 200 signals, each call failing in four ways, the
-                                                        clock jumping, 8 at once
+    python -m benchmarks.crash                          500 kills, 200 signals, each call failing in four ways or being
+                                                        the last one, the clock jumping, 8 at once
     python -m benchmarks.crash --kills 20 --signals 10  fewer
+    python -m benchmarks.crash --jobs 4                 four side by side
 
 Needs `cc` for the library that makes system calls fail. A word counts as lost when it was shown more than a second
 before the end and is in no session afterwards.
@@ -26,8 +27,11 @@ import tempfile
 import termios
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks import run_benchmark
 from edgetop.inference.scripted import Reply
@@ -38,7 +42,9 @@ TOKENS_PER_S = 100.0
 LIMIT_S = 60.0
 """A start, or an end; what takes longer hangs."""
 
-FAULTS = ("ENOSPC", "EIO", "EDQUOT", "EROFS")
+FAULTS = ("ENOSPC", "EIO", "EDQUOT", "EROFS", "SIGKILL")
+"""The last one ends the process in place of the call: between a rename and an unlink, say."""
+
 CALLS = ("open", "write", "fsync", "rename", "unlink")
 PLACES = (".journal", ".json")
 
@@ -47,6 +53,7 @@ _LIBRARY = r"""
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,6 +67,7 @@ static int fails(const char *call, const char *path) {
     const char *wanted = getenv("FAIL_CALL"), *place = getenv("FAIL_PLACE"), *number = getenv("FAIL_ERRNO");
     if (done || !wanted || strcmp(call, wanted) || !path || !strstr(path, place)) return 0;
     done = 1;
+    if (!strcmp(number, "SIGKILL")) kill(getpid(), SIGKILL);
     return errno = atoi(number);
 }
 static const char *name(int fd, char *path) {
@@ -224,7 +232,7 @@ def _failing(folder: Path, library: Path, call: str, place: str, fault: str) -> 
         "LD_PRELOAD": str(library),
         "FAIL_CALL": call,
         "FAIL_PLACE": place,
-        "FAIL_ERRNO": str(getattr(errno, fault)),
+        "FAIL_ERRNO": str(getattr(errno, fault, fault)),
     }
     case = Case(folder, screen=False, environment=environment)
     try:
@@ -253,23 +261,38 @@ def _at_once(folder: Path) -> str:
     return "" if codes == [0] * 8 and len(whole) == 8 else "lost"
 
 
-def _cases(options: argparse.Namespace, folder: Path, library: Path) -> Iterator[tuple[str, str]]:
-    chance = random.Random(options.seed)  # noqa: S311 - moments, not secrets
+Trial = tuple[str, Callable[[], str]]
+"""How it ends, and what tells what went wrong then."""
+
+
+def _trials(options: argparse.Namespace, folder: Path, library: Path) -> Iterator[Trial]:
+    chances = random.Random(options.seed)  # noqa: S311 - moments, not secrets
+
+    def ended(number: signal.Signals, **how: Any) -> Callable[[], str]:
+        return partial(_ended, folder, random.Random(chances.random()), number, **how)  # noqa: S311 - the same
+
     for number in range(options.kills):
-        yield "SIGKILL", _ended(folder, chance, signal.SIGKILL, screen=bool(number % 2))
+        yield "SIGKILL", ended(signal.SIGKILL, screen=bool(number % 2))
     for number in range(options.signals):
         which = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)[number // 2 % 4]
-        yield which.name, _ended(folder, chance, which, screen=bool(number % 2))
+        yield which.name, ended(which, screen=bool(number % 2))
     for call in CALLS:
         for place in PLACES:
             for fault in FAULTS if options.faults else ():
-                yield f"{call} fails", _failing(folder, library, call, place, fault)
+                yield f"{call} fails", partial(_failing, folder, library, call, place, fault)
     for jump_s in JUMPS_S if options.jumps else ():
         jumping = {"LD_PRELOAD": str(library), "JUMP_BY_S": str(jump_s), "JUMP_AFTER_S": str(JUMP_AFTER_S)}
         for which in (signal.SIGKILL, signal.SIGINT):
             for screen in (False, True):
-                yield "clock jumps", _ended(folder, chance, which, screen=screen, environment=jumping)
-    yield "8 at once", _at_once(folder)
+                yield "clock jumps", ended(which, screen=screen, environment=jumping)
+    yield "8 at once", partial(_at_once, folder)
+
+
+def _tried(trial: Trial) -> tuple[str, str]:
+    end, trouble = trial[0], trial[1]()
+    if trouble:
+        print(f"{end}: {trouble}", flush=True)
+    return end, trouble
 
 
 def _table(tried: Counter[str], wrong: Counter[tuple[str, str]]) -> Sequence[str]:
@@ -292,6 +315,7 @@ def main() -> None:
     parser.add_argument("--faults", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--jumps", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     tried: Counter[str] = Counter()
     wrong: Counter[tuple[str, str]] = Counter()
@@ -302,11 +326,10 @@ def main() -> None:
         subprocess.run(
             ["cc", "-shared", "-fPIC", "-w", "-o", str(library), str(folder / "failing.c"), "-ldl"], check=True
         )
-        for end, trouble in _cases(options, folder, library):
-            tried[end] += 1
-            wrong[end, trouble] += bool(trouble)
-            if trouble:
-                print(f"{end}: {trouble}", flush=True)
+        with ThreadPoolExecutor(options.jobs) as pool:
+            for end, trouble in pool.map(_tried, _trials(options, folder, library)):
+                tried[end] += 1
+                wrong[end, trouble] += bool(trouble)
     print("\n".join(_table(tried, wrong)))
     if +wrong:
         raise SystemExit(1)

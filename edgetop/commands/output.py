@@ -20,7 +20,7 @@ from edgetop.core.energy.duty import Price, battery_hours, cost_of
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.format import NOT_AVAILABLE, Column, format_duration, format_significant
 from edgetop.core.quantity import Interval, with_interval
-from edgetop.core.text import MARKS_MAX, csv_lines, literal, markdown_table, one_line, one_lines
+from edgetop.core.text import MARKS_MAX, are_narrow, csv_lines, literal, markdown_table, one_line, one_lines
 from edgetop.io import json
 from edgetop.io.files import write_atomically
 from edgetop.io.terminal import terminal_kind, terminal_size
@@ -206,7 +206,7 @@ def write_columns(shown: Sequence[Column[T]], texts: Iterable[Sequence[str]], fo
     cells = [one_lines(each) for each in cells]
     room = _table_columns()
     if room < sys.maxsize:
-        needed = [max(map(_least_width, each)) + GAP for each in cells]
+        needed = [_least_width(each) + GAP for each in cells]
         order = [at for at, column in enumerate(shown) if column.importance]
         for at in sorted(order, key=lambda at: shown[at].importance):
             if sum(needed) - GAP > room:
@@ -242,16 +242,21 @@ def table(rows: Sequence[Sequence[str]], columns: int | None = None) -> str:
 
 def _laid_out(cells: Sequence[Sequence[str]], room: int | None) -> str:
     """`table` of columns that are harmless."""
-    widths = [max(map(_width, column)) for column in cells]
+    widths = [max(_widths(column)) for column in cells]
     too_wide = sum(widths) + GAP * (len(widths) - 1) - (room or sys.maxsize)
     if too_wide > 0:
-        least = [max(map(_least_width, column)) for column in cells]
+        least = list(map(_least_width, cells))
         if room is not None and sum(least) + GAP * (len(least) - 1) > room:
             return _blocks(list(zip(*cells, strict=True)))
         for _ in range(too_wide):
             widest = max(range(len(widths)), key=lambda index: (widths[index] > least[index], widths[index]))
             widths[widest] -= 1
-    padded = [[_padded(cell, width) for cell in column] for column, width in zip(cells, widths, strict=True)]
+    padded = [
+        [cell.ljust(width) for cell in column]
+        if are_narrow(column) and max(map(len, column)) <= width
+        else [_padded(cell, width) for cell in column]
+        for column, width in zip(cells, widths, strict=True)
+    ]
     return "".join([f"{(' ' * GAP).join(row).rstrip()}\n" for row in zip(*padded, strict=True)])
 
 
@@ -269,15 +274,17 @@ def _table_columns() -> int:
     return terminal_size().columns
 
 
-def _least_width(cell: str) -> int:
-    width = _width(cell)
-    return width if re.match(_FIGURE, cell) else min(width, TEXT_LEAST)
+def _least_width(column: Sequence[str]) -> int:
+    long = [(width, cell) for width, cell in zip(_widths(column), column, strict=True) if width > TEXT_LEAST]
+    if not long:
+        return max(_widths(column))
+    return max(width if re.match(_FIGURE, cell) else TEXT_LEAST for width, cell in long)
 
 
 def _padded(cell: str, width: int) -> str:
     """A cell in `width` columns, cut where it is longer."""
-    if cell.isascii() and len(cell) <= width:
-        return cell.ljust(width)
+    if cell.isascii():
+        return cell.ljust(width) if len(cell) <= width else cell[: width - len(CUT)] + CUT
     if _width(cell) > width:
         while _width(cell) > width - len(CUT):
             cell = cell[:-1]
@@ -298,6 +305,10 @@ def _blocks(rows: Sequence[Sequence[str]]) -> str:
         "".join(f"{_padded(name, width)}  {cell}\n" for name, cell in zip(headings, row, strict=True) if cell)
         for row in others
     )
+
+
+def _widths(texts: Sequence[str]) -> Iterable[int]:
+    return map(len if are_narrow(texts) else _width, texts)
 
 
 def _width(text: str) -> int:

@@ -6,8 +6,10 @@ A missing number is `None` and reads `n/a`; it is never a zero.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime, timedelta, timezone
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Generic, Literal, TypeVar
 
@@ -90,9 +92,25 @@ def format_duration(span_s: float | None) -> str:
 def format_time(stamp: str) -> str:
     """A moment of a file, ISO 8601, on this machine's clock and with its zone; text that is no moment stays."""
     try:
-        return datetime.fromisoformat(stamp.replace("Z", "+00:00")).astimezone().strftime("%Y-%m-%d %H:%M %Z")
+        moment = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
+        found = _zone_on(moment.date(), time.tzname) if moment.tzinfo is timezone.utc else None
+        if found is None:
+            return moment.astimezone().strftime("%Y-%m-%d %H:%M %Z")
+        return f"{(moment + found[0]).isoformat(' ')[:16]} {found[1]}"
     except (ValueError, OverflowError, OSError):
         return stamp
+
+
+@lru_cache(maxsize=4096)
+def _zone_on(day: date, _zones: tuple[str, str]) -> tuple[timedelta, str] | None:
+    """By how much the clock here is ahead of UTC and what its zone is called; `None` if that changes within a day UTC.
+
+    To ask for each of ten thousand sessions anew takes longer than to read their list.
+    """
+    begin = datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
+    ends = {(each.utcoffset(), each.tzname()) for each in (begin.astimezone(), (begin + timedelta(1)).astimezone())}
+    offset, name = ends.pop()
+    return None if ends or offset is None or name is None else (offset, name)
 
 
 def unix_s(stamp: str) -> float | None:

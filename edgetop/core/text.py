@@ -65,17 +65,17 @@ def one_lines(texts: Sequence[str]) -> Sequence[str]:
     joined = "\n".join(texts)
     text = joined.replace("\n", "")
     apart = len(joined) - len(text) == max(0, len(texts) - 1)
-    if apart and text.isprintable() and _is_latin(text):
+    if apart and text.isprintable() and are_narrow(texts):
         lines = f"\n{joined}\n"
         if not any(blanks in lines for blanks in ("  ", "\n ", " \n")):
             return texts
     return [one_line(each) for each in texts]
 
 
-def _is_latin(text: str) -> bool:
-    """Whether no character is combined with another one, and none is wide."""
+def are_narrow(texts: Iterable[str]) -> bool:
+    """Whether no character is combined with another one, and none is wide: harmless ones have one cell each."""
     try:
-        text.encode("latin-1")
+        "".join(texts).encode("latin-1")
     except UnicodeEncodeError:
         return False
     return True

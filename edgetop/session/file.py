@@ -303,8 +303,7 @@ def to_session(file: SessionFile) -> Session:
             session.add_series(series_of(entry))
         except UnfittingError as error:
             raise ValueError(f"$.series[{index}].source: {error}") from None
-    _set_end(session)
-    return session
+    return _finished(session)
 
 
 def session_of_head(head: SessionHead) -> Session:
@@ -332,17 +331,16 @@ def session_of_head(head: SessionHead) -> Session:
     return session
 
 
-def _set_end(session: Session) -> None:
-    session.end_us = max(
-        session.end_us,
-        *(load.t_us for load in session.loads),
-        *(each.t_us for each in session.predictions),
-        *(each.t_us for each in session.scores),
-        *(event.t_us for event in session.events),
-        *(each.t_us for each in session.requests),
-        *(service.t_us for service in session.services.values()),
-        *(turn.last_us for turn in session.turns),
-    )
+def _finished(session: Session) -> Session:
+    """The session with its end. Raises ValueError where something is stamped before its predecessor."""
+    parts = (session.loads, session.scores, session.predictions, session.requests, session.events)
+    stamps_us = [[turn.started.t_us for turn in session.turns], *([each.t_us for each in part] for part in parts)]
+    for part_us in stamps_us:
+        for problem in _order_problems("", part_us):
+            raise ValueError(problem)
+    ends_us = (*chain(*stamps_us), *(each.t_us for each in session.services.values()))
+    session.end_us = max((session.end_us, *ends_us, *(turn.last_us for turn in session.turns)))
+    return session
 
 
 LINES: Final[Mapping[str, JSONDecoder[Any]]] = {
@@ -391,16 +389,7 @@ def session_of_lines(head: SessionHead, items: Iterable[tuple[str, Any]]) -> Ses
             session.events.append(_copied(Event, item))
         elif name == "requests":
             session.requests.append(_copied(RequestServed, item))
-    stamped: list[Sequence[int]] = [
-        [turn.started.t_us for turn in session.turns],
-        *([each.t_us for each in part] for part in (session.loads, session.scores, session.predictions)),
-        *([each.t_us for each in part] for part in (session.requests, session.events)),
-    ]
-    for stamps_us in stamped:
-        for problem in _order_problems("", stamps_us):
-            raise ValueError(problem)
-    _set_end(session)
-    return session
+    return _finished(session)
 
 
 def compact(turn: TurnEntry) -> TurnEntry:

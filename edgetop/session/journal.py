@@ -15,6 +15,7 @@ import fcntl
 import io
 import os
 import re
+import stat
 import threading
 import time
 import zlib
@@ -176,7 +177,7 @@ class Journal:
         """Delete the journal: its session has been written, or is not wanted."""
         self._stop()
         try:
-            if self._fd is not None and self._is_there(self._fd):
+            if self._fd is not None and _is_there(self.path, self._fd):
                 # Deleted before the lock is released, so that nobody recovers it in between.
                 self.path.unlink(missing_ok=True)
         finally:
@@ -258,18 +259,12 @@ class Journal:
         self._fd = fd
         return fd
 
-    def _is_there(self, fd: int) -> bool:
-        try:
-            return os.path.samestat(self.path.stat(), os.fstat(fd))
-        except FileNotFoundError:
-            return False
-
     def _looked_after(self, fd: int) -> int:
         """The file, or a new one where another program has deleted, moved or replaced it."""
         now_s = time.monotonic()
         if now_s - self._looked_s < LOOK_S:
             return fd
-        if not self._is_there(fd):
+        if not _is_there(self.path, fd):
             fd = self._renewed(fd)
         elif (size_bytes := os.fstat(fd).st_size) < self._written_bytes:
             self._written_bytes, self._packer = size_bytes, None
@@ -344,6 +339,14 @@ class Journal:
             _sync_data(fd)
         else:
             self._syncing = syncing
+
+
+def _is_there(path: Path, fd: int) -> bool:
+    """Whether an open file is still the one of its name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
 
 
 PACKED_BYTES = 16 * 2**10
@@ -443,16 +446,22 @@ class UnreadableLine(Struct, frozen=True):
     problem: str
 
 
-def read_journal(fd: int) -> Iterator[Record | UnreadableLine]:
+COUNTED_LINES = 1000
+
+
+def read_journal(fd: int, on_read: Callable[[int], None] = lambda _bytes: None) -> Iterator[Record | UnreadableLine]:
     """The records in a journal, in order; a line that is none is reported with its number.
 
-    A last line without its line break is what a dying edgetop did not come to write, and is left out.
+    A last line without its line break is what a dying edgetop did not come to write, and is left out. `on_read` hears
+    now and then how many bytes have been read.
     """
     decoder = msgspec.json.Decoder(Record)
     most_bytes = LARGEST_FILE_BYTES + PACKED_MOST * os.fstat(fd).st_size
     with open_journal(fd) as file:
         number = size_bytes = 0
         while line := file.readline(LONGEST_LINE_BYTES):
+            if number % COUNTED_LINES == 0:
+                on_read(os.lseek(fd, 0, os.SEEK_CUR))
             number += 1
             size_bytes += len(line)
             if size_bytes > most_bytes:
@@ -471,16 +480,6 @@ def read_journal(fd: int) -> Iterator[Record | UnreadableLine]:
                 yield decoder.decode(with_current_names(line))
             except (msgspec.MsgspecError, RecursionError, ValueError) as error:
                 yield UnreadableLine(number, str(error))
-
-
-COUNTED_LINES = 1000
-
-
-def _counted(fd: int, on_read: Callable[[int], None]) -> Iterator[Record | UnreadableLine]:
-    for number, line in enumerate(read_journal(fd)):
-        if number % COUNTED_LINES == 0:
-            on_read(os.lseek(fd, 0, os.SEEK_CUR))
-        yield line
 
 
 _BEGINNING = b'{"type":"'
@@ -597,6 +596,8 @@ def recover_journal(journal: Path, on_read: Callable[[int], None] = lambda _byte
     except OSError as error:
         return RecoveredJournal(journal=journal, problem=f"{journal}: {error.strerror}")
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return RecoveredJournal(journal=journal, problem=f"{journal}: it is not a regular file")
         if not _is_ours(fd, journal) and abs(time.time() - os.fstat(fd).st_mtime) < SILENT_S:
             return None
         return _recover_locked(fd, journal, on_read)
@@ -627,14 +628,11 @@ def _is_ours(fd: int, journal: Path) -> bool:
 
 
 def _recover_locked(fd: int, journal: Path, on_read: Callable[[int], None]) -> RecoveredJournal | None:
-    try:
-        if not os.path.samestat(journal.stat(), os.fstat(fd)):
-            return None
-    except FileNotFoundError:
+    if not _is_there(journal, fd):
         return None  # It was finished, recovered or set aside between our opening and our locking it.
     name = _NAME.fullmatch(journal.stem)
     session_id, started_at = (journal.stem, "") if name is None else (name["id"], _iso(name["date"] + name["time"]))
-    recovered = recover_session(_counted(fd, on_read), session_id, started_at)
+    recovered = recover_session(read_journal(fd, on_read), session_id, started_at)
     unreadable = () if recovered is None else recovered.unreadable
     if recovered is None or not (recovered.session.turns or recovered.session.loads or recovered.session.services):
         holds_something = bool(os.fstat(fd).st_size) if recovered is None else bool(recovered.session.series)

@@ -269,7 +269,7 @@ class Store:
     @property
     def has_journals(self) -> bool:
         """Whether there are journals: of edgetops that died, or that live."""
-        return any(self.folder.glob("*" + JOURNAL_SUFFIX))
+        return any(name.endswith(JOURNAL_SUFFIX) for name in self._entries())
 
     def recover(self) -> list[RecoveredJournal]:
         """Turn the journals of edgetops that died into session files; those of running ones are left alone."""
@@ -386,15 +386,25 @@ class Store:
         raise StoreError(f"{len(found)} sessions match {text!r}.", f"Give the number of one: {numbers}{more}.")
 
     def find_all(self, texts: Sequence[str]) -> Sequence[Path]:
-        """The session files that a person means by several words (`edgetop.session.store`). Raises StoreError."""
-        return find_all(self, texts)
+        """The session files that a person means, in the order of the words, each once.
+
+        A word is what `find` takes, and besides: a tag of several sessions; `3..7` or `3-7`, all from one number of the
+        list to the other, or `A..B` for any two that `find` takes; a folder, for the session files in it; a pattern
+        such as `*q4*`, of names in the store or of paths. Raises StoreError for a word that means none, and for part of
+        a model's name or of an id that several have.
+        """
+        found: dict[str, Path] = {}
+        for text in texts:
+            for path in _meant(self, text):
+                found.setdefault(os.path.realpath(path), path)
+        return list(found.values())
 
     def remove(self, path: Path) -> None:
         """Delete a session file; also one of the list that cannot be read.
 
         Raises StoreError for anything else, such as the journal of a session that is being recorded, and OSError.
         """
-        if path not in self._paths():
+        if path not in self.paths():
             try:
                 load_head(path)
             except SessionFileError as error:
@@ -402,12 +412,16 @@ class Store:
         path.unlink()
         sync_folder(path.parent)
 
-    def _paths(self) -> Sequence[Path]:
+    def paths(self) -> Sequence[Path]:
+        """All session files, the newest first."""
         return [self.folder / name for name in self._names()]
 
     def _names(self) -> Sequence[str]:
-        names = os.listdir(self.folder) if self.folder.is_dir() else ()  # noqa: PTH208 - ten thousand names, not paths
-        return sorted((name for name in names if name.endswith(FILE_SUFFIX) and name[0] != "."), reverse=True)
+        names = (name for name in self._entries() if name.endswith(FILE_SUFFIX) and name[0] != ".")
+        return sorted(names, reverse=True)
+
+    def _entries(self) -> Sequence[str]:
+        return os.listdir(self.folder) if self.folder.is_dir() else ()  # noqa: PTH208 - ten thousand names, not paths
 
     def _files(self) -> Iterator[tuple[str, _Stamp]]:
         """Names, the newest first, with what tells a changed file."""
@@ -458,9 +472,7 @@ class _Listed(Struct, frozen=True, kw_only=True):
 
 
 def _listed(folder: Path, number: int, name: str, read: _Listed) -> ListedSession:
-    return ListedSession(
-        number=number, path=folder / name, head=read.head, problem=read.problem, first_prompt=read.first_prompt
-    )
+    return ListedSession(number=number, path=folder / name, **structs.asdict(read))
 
 
 def _labels_of(head: SessionHead) -> Labels:
@@ -560,9 +572,9 @@ def prunable(store: Store, now_s: float, keep_s: float | None, max_bytes: int | 
     """
     total_bytes = sum(file.stat().st_size for file in store.folder.glob("*") if file.is_file())
     dated = [
-        (ended_s, listed)
+        (started_s + head.duration_us / US_PER_S, listed)
         for listed in store.list()
-        if listed.head is not None and not listed.head.tags and (ended_s := _ended_s(listed.head)) is not None
+        if (head := listed.head) is not None and not head.tags and (started_s := unix_s(head.started_at)) is not None
     ]
     found: list[Prunable] = []
     for ended_s, listed in sorted(dated, key=lambda each: each[0]):
@@ -577,29 +589,8 @@ def prunable(store: Store, now_s: float, keep_s: float | None, max_bytes: int | 
     return found
 
 
-def _ended_s(head: SessionHead) -> float | None:
-    """When it ended, in Unix seconds; `None` where a file does not say when it began."""
-    started = unix_s(head.started_at)
-    return None if started is None else started + head.duration_us / US_PER_S
-
-
 _RANGE_OF_NUMBERS = re.compile(r"(\d{1,9})-(\d{1,9})", re.ASCII)
 _PATTERN = re.compile(r"[*?\[]")
-
-
-def find_all(store: Store, texts: Sequence[str]) -> list[Path]:
-    """The session files that a person means, in the order of the words, each once.
-
-    A word is what `Store.find` takes, and besides: a tag of several sessions; `3..7` or `3-7`, all from one number of
-    the list to the other, or `A..B` for any two that `Store.find` takes; a folder, for the session files in it; a
-    pattern such as `*q4*`, of names in the store or of paths. Raises StoreError for a word that means none, and for
-    part of a model's name or of an id that several have.
-    """
-    found: dict[str, Path] = {}
-    for text in texts:
-        for path in _meant(store, text):
-            found.setdefault(os.path.realpath(path), path)
-    return list(found.values())
 
 
 def _meant(store: Store, text: str) -> Iterable[Path]:
@@ -616,7 +607,7 @@ def _meant(store: Store, text: str) -> Iterable[Path]:
     try:
         return [store.find(text)]
     except StoreError:
-        tagged = [each.path for each in store.list() if each.head is not None and text in each.head.tags]
+        tagged = [store.folder / name for _, name, head in store.labels() if head is not None and text in head.tags]
         if not tagged:
             raise
         return tagged
@@ -639,7 +630,7 @@ def _ends(text: str) -> tuple[str, str] | None:
 
 
 def _between(store: Store, first: str, last: str) -> Sequence[Path]:
-    paths = [each.path for each in store.list()]
+    paths = store.paths()
     places = []
     for end in (first, last):
         if end.isascii() and end.isdigit():
@@ -659,8 +650,7 @@ def _between(store: Store, first: str, last: str) -> Sequence[Path]:
 def _matching(store: Store, pattern: str) -> Sequence[Path]:
     """Names in the store, or else paths; a pattern with a `/` is one of paths."""
     if os.sep not in pattern:
-        paths = [each.path for each in store.list()]
-        inside = [path for path in paths if fnmatchcase(path.name, pattern) or fnmatchcase(path.stem, pattern)]
+        inside = [path for path in store.paths() if fnmatchcase(path.name, pattern) or fnmatchcase(path.stem, pattern)]
         if inside:
             return inside
     named = sorted(glob.glob(pattern))  # noqa: PTH207 - the pattern may begin at the root

@@ -535,13 +535,16 @@ class PowerCurve(Curve):
 
     FORKED = (*Curve.FORKED, "_gate", "_breaks", "_stretches", "_opened")
 
-    COLUMNS = ("_first", "_last", "_power")
+    COLUMNS = ("_first", "_held", "_power")
 
     def __init__(self, meter: Meter) -> None:
         super().__init__(meter)
         self._gate = Plausibility(meter)
         self._first: Numbers[int] = Numbers("q")
-        self._last: Numbers[int] = Numbers("q")
+        self._held: Numbers[int] = Numbers("q")
+        """From the first sight of each run to the last one."""
+        self._seen_us = 0
+        """The last sight of the last run."""
         self._power: Numbers[float] = Numbers("d")
         self._breaks: set[int] = set()
         """Runs that begin after a suspend."""
@@ -571,9 +574,9 @@ class PowerCurve(Curve):
         place = max(0, self._rows - 1) // SUMS_APART
         self._noted = self._noted.part(0, -(-self._rows // SUMS_APART))
         self._latest, self._latest_from = Sums(), place * SUMS_APART
-        if self.last_us is not None:
+        if self._rows:
             # The last run may have gone on since the mark.
-            self._last[-1] = self.last_us
+            self._held[-1] = self._seen_us - self._first[-1]
             self._latest = self._added_up(place, self._rows)
 
     def suspended(self) -> None:
@@ -617,7 +620,8 @@ class PowerCurve(Curve):
         period_s = max(self.update_s, self.meter.poll_s)
         if i > 0:
             # The run that began before the window goes on in it: a load that does not change is well known.
-            n += int(max(0, min(self._last[active], end_us) - start_us) / 1e6 / period_s)
+            seen_us = self._first[active] + self._held[active]
+            n += int(max(0, min(seen_us, end_us) - start_us) / 1e6 / period_s)
         return Readings(
             count=min(n, (end_us - start_us) / 1e6 / period_s + 1),
             scatter_w=sqrt(max(0.0, bends) / (6 * n)) if n >= 1 else 0.0,
@@ -638,7 +642,7 @@ class PowerCurve(Curve):
         shortest_us = max(STILL_UPDATES * period_us, STILL_AT_LEAST_S * 1e6)
         at = bisect_right(self._stretches, start_us, key=lambda stretch: stretch.seen_us)
         still_us = 0
-        for begin_us, seen_us, k in (*self._stretches[at:], Stretch(self._same_since_us, self._last[-1], self._same_k)):
+        for begin_us, seen_us, k in (*self._stretches[at:], Stretch(self._same_since_us, self._seen_us, self._same_k)):
             if begin_us >= end_us:
                 break
             if seen_us - begin_us < shortest_us or abs(self._power[k]) < STILL_STEPS * self.step:
@@ -658,7 +662,7 @@ class PowerCurve(Curve):
         return now.count[at] - before.count[before_at] <= LIVELY_UPDATES * LIVELY_RUNS
 
     def _known_to_us(self) -> int:
-        return self._last[-1]
+        return self._seen_us
 
     def _end_powers(self) -> tuple[float, float]:
         return abs(self._power[0]), abs(self._power[-1])
@@ -673,29 +677,30 @@ class PowerCurve(Curve):
         if (
             self._first
             and not self._slept
-            and t_us - self._last[-1] <= self._run_break_us
+            and t_us - self._seen_us <= self._run_break_us
             and power_w == self._power[-1]
         ):
-            self._last[-1] = t_us
+            self._held[-1], self._seen_us = t_us - self._first[-1], t_us
             return
         change_w = power_w - self._power[-1] if self._first else 0.0
         if change_w or not self._first:
-            if self._first and self._last[-1] - self._same_since_us >= STILL_AT_LEAST_S * 1e6:
-                self._stretches.append(Stretch(self._same_since_us, self._last[-1], self._same_k))
+            if self._first and self._seen_us - self._same_since_us >= STILL_AT_LEAST_S * 1e6:
+                self._stretches.append(Stretch(self._same_since_us, self._seen_us, self._same_k))
             self._same_since_us, self._same_k = t_us, len(self._first)
         if len(self._first) <= STEPS_AT_LEAST and change_w:
             self._least_change_w = min(self._least_change_w, abs(change_w))
             if len(self._first) == STEPS_AT_LEAST and self._least_change_w > self.step:
                 self.step = self._least_change_w
                 self.revision += 1
-        if self._first and t_us - self._last[-1] > self._run_break_us:
+        if self._first and t_us - self._seen_us > self._run_break_us:
             self.period.interrupt()
         if self._slept:
             self._breaks.add(len(self._first))
             self._slept = False
         self._rows += 1
         self._first.append(t_us)
-        self._last.append(t_us)
+        self._held.append(0)
+        self._seen_us = t_us
         self._power.append(power_w)
         self._peaks.append(power_w)
         if change_w and self.period.changed(t_us, change_w):
@@ -727,7 +732,7 @@ class PowerCurve(Curve):
 
     def _step(self, k: int) -> _Step:
         first, power = self._first, self._power
-        return k + 1 in self._breaks, first[k], self._last[k], power[k], first[k + 1], power[k + 1]
+        return k + 1 in self._breaks, first[k], first[k] + self._held[k], power[k], first[k + 1], power[k + 1]
 
     def _note_gap(self, step: _Step) -> None:
         is_break, _, seen, before, end, after = step
@@ -760,10 +765,10 @@ class PowerCurve(Curve):
         """The sums before each run from one in `_noted` to the one before `end`, added up as they were at first."""
         begin = place * SUMS_APART
         low = max(0, begin - 1)
-        first, last, power = self._first[low:end], self._last[low:end], self._power[low:end]
+        first, held, power = self._first[low:end], self._held[low:end], self._power[low:end]
         sums = self._noted.part(place, place + 1)
         for at in range(begin - low, end - low - 1):
-            step = at + low + 1 in self._breaks, first[at], last[at], power[at], first[at + 1], power[at + 1]
+            step = at + low + 1 in self._breaks, first[at], first[at] + held[at], power[at], first[at + 1], power[at + 1]
             self._add_up(sums, power[max(0, at - 1)], step)
         return sums
 
@@ -815,7 +820,7 @@ class PowerCurve(Curve):
             return sums.count[at], sums.bends[at]
         sums, at = self._sums(end - 1)
         rise = self._power[end - 1] - self._power[end - 2] if end > 1 else 0.0
-        count, bends = self._contribution(self._last[end - 1] - self._first[end - 1], rise, 0.0)
+        count, bends = self._contribution(self._held[end - 1], rise, 0.0)
         return sums.count[at] + count, sums.bends[at] + bends
 
     def _unseen_before(self, k: int) -> float:
