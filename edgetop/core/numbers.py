@@ -16,6 +16,8 @@ from math import isnan, nan
 from operator import eq, sub
 from typing import Any, Final, Generic, TypeVar, overload
 
+from msgspec import Struct
+
 BLOCK: Final = 1024
 """Numbers that are packed together."""
 
@@ -38,76 +40,91 @@ def small(counts: Iterable[int]) -> array[int]:
     return array(next(code for code, end in WIDTHS if most < end), kept)
 
 
-class _Whole:
+class _Whole(Struct, frozen=True, array_like=True, eq=False):
     """Whole numbers, packed: how far they are above the least of them, or their differences are."""
 
-    __slots__ = ("_data", "_first", "_least", "_typecode")
-
-    def __init__(self, values: list[int]) -> None:
-        self._first: int | None = None
-        differences = list(map(sub, values[1:], values))
-        if differences and max(differences) - min(differences) < max(values) - min(values):
-            self._first, values = values[0], differences
-        self._least = min(values)
-        packed = small([value - self._least for value in values])
-        self._typecode, self._data = packed.typecode, zlib.compress(packed)
+    typecode: str
+    data: bytes
+    least: int
+    first: int | None
+    """The first number, where differences are packed."""
 
     def values(self) -> list[int]:
         """The numbers."""
-        least = self._least
-        values = [value + least for value in array(self._typecode, zlib.decompress(self._data))]
-        return values if self._first is None else list(accumulate(values, initial=self._first))
+        least = self.least
+        values = [value + least for value in array(self.typecode, zlib.decompress(self.data))]
+        return values if self.first is None else list(accumulate(values, initial=self.first))
 
 
-class _Block:
+def _whole(values: Sequence[int]) -> _Whole:
+    first: int | None = None
+    differences = list(map(sub, values[1:], values))
+    if differences and max(differences) - min(differences) < max(values) - min(values):
+        first, values = values[0], differences
+    least = min(values)
+    packed = small([value - least for value in values])
+    return _Whole(packed.typecode, zlib.compress(packed), least, first)
+
+
+class _Block(Struct, frozen=True, array_like=True, eq=False):
     """A block of an array, packed."""
 
-    __slots__ = ("_data", "_digits", "_missing", "_typecode")
-
-    def __init__(self, values: array[Any], digits: int) -> None:
-        """`digits` are those to try first."""
-        self._typecode = values.typecode
-        self._digits = self._missing = 0
-        self._data: _Whole | bytes = b""
-        if self._typecode == "d":
-            self._pack_digits(values, digits)
-        elif -LARGEST < min(values) <= max(values) < LARGEST:
-            self._data = _Whole(list(values))
-        if self._data == b"":
-            self._data = zlib.compress(values)
-
-    def _pack_digits(self, values: array[float], digits: int) -> None:
-        known = [value for value in values if not isnan(value)]
-        if not known or not -LARGEST < 10**DIGITS_MOST * min(known) <= 10**DIGITS_MOST * max(known) < LARGEST:
-            return
-        for self._digits in sorted(range(DIGITS_MOST + 1), key=lambda each: (each != digits, each)):
-            scale = 10**self._digits
-            if round(known[0] * scale) / scale != known[0] or round(known[-1] * scale) / scale != known[-1]:
-                continue
-            whole = [round(value * scale) for value in known]
-            if len(known) < len(values):
-                self._missing, each = min(whole) - 1, iter(whole)
-                whole = [self._missing if isnan(value) else next(each) for value in values]
-            else:
-                self._missing = min(whole) - 1
-            self._data = _Whole(whole)
-            if self.unpack().tobytes() == values.tobytes():
-                return
-        self._data = b""
-
-    @property
-    def digits(self) -> int:
-        """Behind the decimal point, as far as that is known."""
-        return self._digits
+    typecode: str
+    data: _Whole | bytes
+    digits: int = 0
+    """Behind the decimal point, as far as that is known."""
+    missing: int = 0
+    """What stands for NaN."""
 
     def unpack(self) -> array[Any]:
         """The numbers."""
-        if isinstance(self._data, bytes):
-            return array(self._typecode, zlib.decompress(self._data))
-        if self._typecode == "q":
-            return array("q", self._data.values())
-        missing, scale = self._missing, 10**self._digits
-        return array("d", [nan if value == missing else value / scale for value in self._data.values()])
+        if isinstance(self.data, bytes):
+            return array(self.typecode, zlib.decompress(self.data))
+        if self.typecode == "q":
+            return array("q", self.data.values())
+        missing, scale = self.missing, 10**self.digits
+        return array("d", [nan if value == missing else value / scale for value in self.data.values()])
+
+
+def _block(values: array[Any], digits: int) -> _Block:
+    """`digits` are those to try first."""
+    if values.typecode == "d":
+        found = _block_of_digits(values, digits)
+        if found is not None:
+            return found
+    elif -LARGEST < min(values) <= max(values) < LARGEST:
+        return _Block("q", _whole(values))
+    return _Block(values.typecode, zlib.compress(values))
+
+
+def _block_of_digits(values: array[float], digits: int) -> _Block | None:
+    known: Sequence[float] = values
+    if isnan(sum(values)):
+        known = [value for value in values if not isnan(value)]
+    if not known or not -LARGEST < 10**DIGITS_MOST * min(known) <= 10**DIGITS_MOST * max(known) < LARGEST:
+        return None
+    for each in sorted(range(DIGITS_MOST + 1), key=lambda each: (each != digits, each)):
+        scale = 10**each
+        if round(known[0] * scale) / scale != known[0] or round(known[-1] * scale) / scale != known[-1]:
+            continue
+        whole = [round(value * scale) for value in known]
+        missing = min(whole) - 1
+        if len(known) < len(values):
+            next_whole = iter(whole).__next__
+            whole = [missing if isnan(value) else next_whole() for value in values]
+        block = _Block("d", _whole(whole), each, missing)
+        if block.unpack().tobytes() == values.tobytes():
+            return block
+    return None
+
+
+class PackedNumbers(Struct, frozen=True, array_like=True):
+    """`Numbers`, to be kept in a file of this machine."""
+
+    typecode: str
+    blocks: list[_Block]
+    firsts: bytes
+    tail: bytes
 
 
 LARGEST: Final = 2**53
@@ -160,11 +177,24 @@ class Numbers(Sequence[Number], Generic[Number]):
         while len(self._tail) - at >= 2 * BLOCK:
             block = self._tail[at : at + BLOCK]
             self._firsts.append(block[0])
-            self._blocks.append(_Block(block, self._blocks[-1].digits if self._blocks else 0))
+            self._blocks.append(_block(block, self._blocks[-1].digits if self._blocks else 0))
             at += BLOCK
         if at:
             self._tail = self._tail[at:]
             self._packed += at
+
+    def packed(self) -> PackedNumbers:
+        """The numbers as they are in memory."""
+        return PackedNumbers(self.typecode, self._blocks, self._firsts.tobytes(), self._tail.tobytes())
+
+    @classmethod
+    def of(cls, packed: PackedNumbers) -> Numbers[Number]:
+        """The numbers that were packed."""
+        numbers: Numbers[Number] = cls(packed.typecode)
+        numbers._blocks, numbers._packed = packed.blocks, BLOCK * len(packed.blocks)
+        numbers._firsts.frombytes(packed.firsts)
+        numbers._tail.frombytes(packed.tail)
+        return numbers
 
     @overload
     def __getitem__(self, index: int) -> Number: ...

@@ -17,25 +17,20 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from edgetop.core.clock import US_PER_S
-from edgetop.core.energy.scopes import Headline
 from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import DECODE, J_PER_TOKEN, Summary
 from edgetop.core.format import NOT_AVAILABLE, format_bytes, format_rate, format_seconds, format_significant
 from edgetop.core.sources import ENGINE_ANONYMOUS, ENGINE_RSS, Unavailable
 from edgetop.core.text import one_line
 from edgetop.session.compare.result import Comparison
-from edgetop.session.energy import SessionEnergy
+from edgetop.session.energy import POWER_OVER_TIME, STEPS_MOST
 from edgetop.session.session import Session
 from edgetop.session.snapshot import channel_history, decode_rate_history
 
 COLUMNS = 600
 """Of a picture: about a column for each pixel that a wide page gives it."""
 
-FINE_STEPS = 12_000
-"""The most steps that a history is asked for, twenty to a column."""
-
 SPEED_STEP_US = 250_000
-POWER_STEP_US = 50_000
 MEMORY_STEP_US = US_PER_S
 MIB = 2**20
 
@@ -140,7 +135,7 @@ def _min_and_max(values: Sequence[float | None], begin: int, end: int) -> Iterat
 
 
 def _step_us(session: Session, least_us: int) -> int:
-    return max(least_us, ceil(session.end_us / FINE_STEPS))
+    return max(least_us, ceil(session.end_us / STEPS_MOST))
 
 
 def _speed(session: Session) -> History:
@@ -150,14 +145,8 @@ def _speed(session: Session) -> History:
 
 
 def _power(session: Session) -> History | Unavailable:
-    account = SessionEnergy(session)
-    account.advance(session.end_us)
-    headline = account.headline
-    if not isinstance(headline, Headline):
-        return headline
-    period_us = round(max(meter.poll_s for meter in headline.meters) * US_PER_S)
-    step_us = _step_us(session, max(POWER_STEP_US, period_us))
-    return History(step_us=step_us, values=tuple(account.power_history(session.end_us // step_us, step_us)))
+    found = POWER_OVER_TIME.of(session)
+    return found if isinstance(found, Unavailable) else History(step_us=found.step_us, values=found.values)
 
 
 def _memory(session: Session, channel: str) -> History | None:
@@ -171,13 +160,13 @@ def _memory(session: Session, channel: str) -> History | None:
 
 def _prefills(session: Session) -> Iterator[tuple[int, int]]:
     for turn in session.turns:
-        yield turn.started.t_us, turn.token_t_us[0] if turn.token_t_us else turn.last_us
+        yield turn.started.t_us, next(iter(turn.token_t_us), turn.last_us)
 
 
 def _decodes(session: Session) -> Iterator[tuple[int, int]]:
     for turn in session.turns:
-        if turn.token_t_us:
-            yield turn.token_t_us[0], turn.token_t_us[-1]
+        if stamps_us := turn.token_t_us:
+            yield stamps_us[0], stamps_us[-1]
 
 
 def _merged(spans: Iterator[tuple[int, int]], length_us: int) -> Iterator[Phase]:

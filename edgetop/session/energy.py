@@ -690,6 +690,33 @@ class EnergyAccounts:
 ENERGY_ACCOUNTS: Final = PerSession(EnergyAccounts)
 
 
+class PowerOverTime(Struct, frozen=True, array_like=True):
+    """Mean power of the headline in equal steps from the session's beginning on; `None` where it is not known."""
+
+    step_us: int
+    values: tuple[float | None, ...]
+
+
+STEPS_MOST: Final = 12_000
+"""Of what is drawn of a session, twenty to a column of a picture."""
+
+STEP_US_LEAST: Final = 50_000
+
+
+def _power_over_time(session: Session) -> PowerOverTime | Unavailable:
+    account = ENERGY_ACCOUNTS.of(session).at(session.end_us)
+    headline = account.headline
+    if not isinstance(headline, Headline):
+        return headline
+    period_us = round(max(meter.poll_s for meter in headline.meters) * US_PER_S)
+    step_us = max(STEP_US_LEAST, period_us, -(-session.end_us // STEPS_MOST))
+    return PowerOverTime(step_us, tuple(account.power_history(session.end_us // step_us, step_us)))
+
+
+POWER_OVER_TIME: Final = PerSession(_power_over_time)
+"""Of sessions that have ended."""
+
+
 def energy_of(session: Session, t_us: int) -> SessionEnergy:
     """The session's account as it stands at `t_us`."""
     return ENERGY_ACCOUNTS.of(session).at(account_moment(session, t_us))

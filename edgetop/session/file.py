@@ -303,7 +303,7 @@ def to_session(file: SessionFile) -> Session:
             session.add_series(series_of(entry))
         except UnfittingError as error:
             raise ValueError(f"$.series[{index}].source: {error}") from None
-    return _finished(session)
+    return finished(session)
 
 
 def session_of_head(head: SessionHead) -> Session:
@@ -331,7 +331,7 @@ def session_of_head(head: SessionHead) -> Session:
     return session
 
 
-def _finished(session: Session) -> Session:
+def finished(session: Session) -> Session:
     """The session with its end. Raises ValueError where something is stamped before its predecessor."""
     parts = (session.loads, session.scores, session.predictions, session.requests, session.events)
     stamps_us = [[turn.started.t_us for turn in session.turns], *([each.t_us for each in part] for part in parts)]
@@ -389,7 +389,7 @@ def session_of_lines(head: SessionHead, items: Iterable[tuple[str, Any]]) -> Ses
             session.events.append(_copied(Event, item))
         elif name == "requests":
             session.requests.append(_copied(RequestServed, item))
-    return _finished(session)
+    return finished(session)
 
 
 def compact(turn: TurnEntry) -> TurnEntry:

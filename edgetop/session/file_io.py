@@ -9,21 +9,26 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
+from struct import Struct as Layout
+from struct import error as LayoutError
 from typing import Any, BinaryIO, Final, TypeVar
+from zlib import crc32
 
 import msgspec
 from msgspec import Struct, structs
 from msgspec.structs import replace
 
+from edgetop import __version__
 from edgetop.core.clock import US_PER_S, seconds
 from edgetop.core.energy.scopes import Headline
 from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import FIGURES, Figure, Summary, TurnFigures
-from edgetop.core.records import FORMAT_VERSION, TOKENS_MAX, EventEntry, number_problems
-from edgetop.core.sources import SourceInfo
+from edgetop.core.numbers import BLOCK
+from edgetop.core.records import FORMAT_VERSION, TOKENS_MAX, Event, EventEntry, RequestServed, number_problems
+from edgetop.core.sources import SourceInfo, Unavailable
 from edgetop.core.text import one_line
 from edgetop.io import json
-from edgetop.io.files import changing, write_atomically
+from edgetop.io.files import changing, read_small, write_atomically
 from edgetop.session.file import (
     LINES,
     LONG_PARTS,
@@ -31,19 +36,23 @@ from edgetop.session.file import (
     SessionHead,
     compact,
     encoded_series,
+    finished,
     head_of,
     long_parts,
     series_entry,
     series_of_text,
+    session_of_head,
     session_of_lines,
     structure_problems,
     to_file,
     to_session,
     with_current_names,
 )
+from edgetop.session.energy import POWER_OVER_TIME, PowerOverTime
 from edgetop.session.meters import headline_of, meters_of
 from edgetop.session.requests import ClientFigures, LevelFigures, RereadFigures
-from edgetop.session.session import Series, Session, UnfittingError
+from edgetop.session.session import PackedSeries, Series, Session, UnfittingError
+from edgetop.session.turn import PackedTurn, Turn
 
 MESSAGE_LENGTH = 200
 DEEPEST = 100
@@ -208,8 +217,85 @@ USUAL_HEAD_BYTES, LONGEST_HEAD_BYTES = 16 * 2**10, 256 * 2**10
 """The first line of a session has some kilobytes; of a file without one, the whole is read."""
 
 
+class _Copy(Struct, frozen=True, array_like=True):
+    """The long parts of a session as they are in memory, beside its file: they are read at once, whatever they hold."""
+
+    turns: list[PackedTurn]
+    events: list[Event]
+    requests: list[RequestServed]
+    series: list[PackedSeries]
+    power: PowerOverTime | None
+
+
+_COPY: Final = msgspec.msgpack.Decoder(_Copy)
+_COPY_HEAD: Final = Layout("<16sQqqQI")
+"""Of which edgetop; size, times and number of the session's file; the checksum of what follows."""
+
+COPY_SUFFIX: Final = ".packed"
+
+COPIED_FROM: Final = 2**20
+"""A session with fewer numbers is read from its file within a second."""
+
+
+def copy_of(path: Path) -> Path:
+    """Where the copy of a session file is, if it has one."""
+    return path.with_name(f".{path.name}{COPY_SUFFIX}")
+
+
+def _copy_head(path: Path, checksum: int) -> bytes:
+    status = path.stat()
+    version = f"{__version__} {BLOCK}".encode()[:16]
+    # Who sends a session with a copy of it cannot know its place on this disk.
+    place = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    return _COPY_HEAD.pack(version, *place, checksum)
+
+
+def _is_current(path: Path) -> bool:
+    with suppress(OSError, LayoutError), copy_of(path).open("rb") as copy:
+        head = copy.read(_COPY_HEAD.size)
+        return head == _copy_head(path, _COPY_HEAD.unpack(head)[-1])
+    return False
+
+
+def _keep_copy(path: Path, session: Session) -> None:
+    """Nothing depends on it: where it cannot be written, the file is read."""
+    tokens = sum(turn.finished.generated_tokens for turn in session.turns if turn.finished is not None)
+    if tokens + sum(len(each.t_us) * (1 + len(each.columns)) for each in session.series.values()) < COPIED_FROM:
+        return
+    turns = [packed for turn in session.turns if (packed := turn.packed()) is not None]
+    if len(turns) < len(session.turns):
+        return
+    series = [each.packed() for each in session.series.values()]
+    power = POWER_OVER_TIME.of(session)
+    drawn = None if isinstance(power, Unavailable) else power
+    copy = _Copy(turns, session.events, session.requests, series, drawn)
+    with suppress(OSError, ValueError):  # ValueError of text that is no Unicode
+        data = msgspec.msgpack.encode(copy)
+        write_atomically(copy_of(path), [_copy_head(path, crc32(data)), data])
+
+
+def _load_copy(path: Path) -> Session | None:
+    with suppress(OSError, ValueError, msgspec.MsgspecError, UnfittingError):
+        data = memoryview(read_small(copy_of(path), LARGEST_FILE_BYTES) if _is_current(path) else b"")
+        head, data = data[: _COPY_HEAD.size], data[_COPY_HEAD.size :]
+        if data and head == _copy_head(path, crc32(data)):
+            copy = _COPY.decode(data)
+            session = session_of_head(load_head(path))
+            session.turns = [Turn.of(each) for each in copy.turns]
+            session.events, session.requests = copy.events, copy.requests
+            for each in copy.series:
+                session.add_series(Series.of(each))
+            if copy.power is not None:
+                POWER_OVER_TIME.replace(session, copy.power)
+            return finished(session)
+    return None
+
+
 def load(path: Path) -> Session:
     """The session in a file. Raises SessionFileError, one line that names the file and the place in it."""
+    copied = _load_copy(path)
+    if copied is not None:
+        return copied
     with suppress(SessionFileError, OSError, msgspec.MsgspecError, RecursionError, ValueError, UnfittingError):
         return _load_by_lines(path)
     file = load_file(path)
@@ -238,24 +324,39 @@ def load_without_readings(path: Path, wanted: Callable[[SourceInfo], bool] = lam
     Readings are most of a long session, and few of its figures need them again.
     """
     head = load_head(path)
-    parts: dict[str, list[Any]] = {name: [] for name in LONG_PARTS}
+    decoders = {name: each.decode for name, each in LINES.items()}
+    parts = _parts(path, decoders | {"turns": lambda line: compact(LINES["turns"].decode(line))}, wanted)
+    if parts is None:
+        whole = load_file(path)
+        return replace(whole, series=tuple(each for each in whole.series if wanted(each.source)))
+    return SessionFile(**_fields(head) | parts)
+
+
+def _fields(head: SessionHead) -> dict[str, Any]:
+    return {name: getattr(head, name) for name in SessionHead.__struct_fields__}
+
+
+def _parts(
+    path: Path, decoders: Mapping[str, Callable[[bytes], Any]], wanted: Callable[[SourceInfo], bool] | None = None
+) -> dict[str, Any] | None:
+    """The items of the long parts that have a decoder, and the series of wanted sources.
+
+    `None` for a file that is not as edgetop wrote it, or is damaged. Raises SessionFileError.
+    """
+    parts: dict[str, list[Any]] = {name: [] for name in (*decoders, *(() if wanted is None else ("series",)))}
     try:
         with _open_regular(path) as fd, os.fdopen(os.dup(fd), "rb") as file:
-            for name, item in _items(file):
-                if name == "series":
+            for name, item in _items(file, to="series" if wanted is None else ""):
+                if name in decoders:
+                    parts[name].append(decoders[name](item))
+                elif name == "series" and wanted is not None:
                     series = series_of_text(item, wanted)
                     parts[name] += [] if series is None else [series_entry(series)]
-                else:
-                    entry = LINES[name].decode(item)
-                    parts[name].append(compact(entry) if name == "turns" else entry)
     except OSError as error:
         raise SessionFileError(f"{path}: {error.strerror}") from None
     except (msgspec.MsgspecError, RecursionError, ValueError):
-        # Not as edgetop wrote it, or damaged.
-        whole = load_file(path)
-        return replace(whole, series=tuple(each for each in whole.series if wanted(each.source)))
-    fields: dict[str, Any] = {name: getattr(head, name) for name in SessionHead.__struct_fields__}
-    return SessionFile(**fields | {name: tuple(items) for name, items in parts.items()})
+        return None
+    return {name: tuple(items) for name, items in parts.items()}
 
 
 def load_head(path: Path) -> SessionHead:
@@ -303,33 +404,21 @@ class ShownSession(SessionHead, frozen=True, kw_only=True):
     events: tuple[EventEntry, ...] = ()
 
 
-_ITEMS: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
-    "clients": msgspec.json.Decoder(ClientFigures),
-    "levels": msgspec.json.Decoder(LevelFigures),
-    "rereads": msgspec.json.Decoder(RereadFigures),
-    "turns": msgspec.json.Decoder(ShownTurn),
-    "events": msgspec.json.Decoder(EventEntry),
+_ITEMS: Final[Mapping[str, Callable[[bytes], Any]]] = {
+    **{name: LINES[name].decode for name in ("clients", "levels", "rereads", "events")},
+    "turns": msgspec.json.Decoder(ShownTurn).decode,
 }
 
 
 def load_shown(path: Path) -> ShownSession:
     """What a person is shown of a session file, read line by line up to the readings. Raises SessionFileError."""
     head = load_head(path)
-    parts: dict[str, list[Any]] = {name: [] for name in _ITEMS}
-    try:
-        with _open_regular(path) as fd, os.fdopen(os.dup(fd), "rb") as file:
-            for name, item in _items(file, to="series"):
-                if name in parts:
-                    parts[name].append(_ITEMS[name].decode(item))
-    except OSError as error:
-        raise SessionFileError(f"{path}: {error.strerror}") from None
-    except (msgspec.MsgspecError, RecursionError, ValueError):
-        # Not as edgetop wrote it, or damaged.
+    parts = _parts(path, _ITEMS)
+    if parts is None:
         whole = load_file(path)
-        parts = {name: [*getattr(whole, name)] for name in _ITEMS}
-        parts["turns"] = [ShownTurn(turn=each.turn, prompt=each.prompt, figures=each.figures) for each in whole.turns]
-    fields: dict[str, Any] = {name: getattr(head, name) for name in SessionHead.__struct_fields__}
-    return ShownSession(**fields | {name: tuple(items) for name, items in parts.items()})
+        turns = tuple(ShownTurn(turn=each.turn, prompt=each.prompt, figures=each.figures) for each in whole.turns)
+        parts = {name: getattr(whole, name) for name in _ITEMS} | {"turns": turns}
+    return ShownSession(**_fields(head) | parts)
 
 
 def _items(file: BinaryIO, to: str = "") -> Iterator[tuple[str, Any]]:
@@ -421,6 +510,7 @@ def _checked_head(path: Path, head: Head) -> Head:
 def save(path: Path, session: Session, *, labels: SessionHead | None = None) -> None:
     """Write a session to a file, with the tags and the note of `labels`. Raises OSError."""
     write_atomically(path, encode_session(session, labels))
+    _keep_copy(path, session)
 
 
 def rewrite(path: Path, change: Callable[[SessionFile], SessionFile]) -> None:
@@ -439,6 +529,33 @@ def rewrite(path: Path, change: Callable[[SessionFile], SessionFile]) -> None:
         if changed is not file:
             document = carry_over(original, to_document(file), to_document(changed))
             write_atomically(path, encode_file(document))
+
+
+def rewrite_head(path: Path, change: Callable[[SessionHead], SessionHead]) -> None:
+    """Change what stands on the first line of a session file, as `rewrite` does; the rest is copied as it is."""
+    with changing(path.parent):
+        copied = _is_current(path)
+        try:
+            with _open_regular(path) as fd, os.fdopen(os.dup(fd), "rb") as file:
+                line = file.readline(USUAL_HEAD_BYTES + LONGEST_HEAD_BYTES)
+                head = None if not line.endswith(b",\n") else decode_head(line)
+                changed = None if head is None else change(head)
+                if head is not None and changed is not None and changed is not head:
+                    original, understood, now = (
+                        decode_document(each)
+                        for each in (line.rstrip(b"\r\n,") + b"}", json.encode(head), json.encode(changed))
+                    )
+                    first = json.encode(carry_over(original, understood, now))[:-1] + b",\n"
+                    write_atomically(path, chain((first,), iter(lambda: file.read(PIECE_BYTES), b"")))
+        except SessionFileError as error:
+            raise _at(path, error) from None
+        if copied:
+            with suppress(OSError), copy_of(path).open("r+b") as copy:
+                *_, checksum = _COPY_HEAD.unpack(copy.read(_COPY_HEAD.size))
+                copy.seek(0)
+                copy.write(_copy_head(path, checksum))
+    if head is None:
+        rewrite(path, lambda file: replace(file, **structs.asdict(change(file))))
 
 
 def read_bytes(path: Path, first: int | None = None) -> bytes:

@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S
-from edgetop.core.numbers import Numbers
+from edgetop.core.numbers import Numbers, PackedNumbers
 from edgetop.core.records import (
     LARGEST,
     Event,
@@ -138,6 +138,14 @@ class Column:
         return RunningStats(count=count, present=present, total=total, least=least, most=most)
 
 
+class PackedSeries(Struct, frozen=True, array_like=True):
+    """A series, to be kept in a file of this machine."""
+
+    info: SourceInfo
+    t_us: PackedNumbers
+    columns: list[tuple[PackedNumbers, list[MissingRun]]]
+
+
 class Series:
     """Everything one source read: stamps and one column per channel."""
 
@@ -148,6 +156,20 @@ class Series:
         self.t_us: Numbers[int] = Numbers("q")
         """Microseconds since the session began, ascending."""
         self.columns = tuple(Column(channel) for channel in info.channels)
+
+    def packed(self) -> PackedSeries:
+        """The readings as they are in memory."""
+        columns = [(column.values.packed(), column.runs) for column in self.columns]
+        return PackedSeries(self.info, self.t_us.packed(), columns)
+
+    @classmethod
+    def of(cls, packed: PackedSeries) -> Series:
+        """The series that was packed."""
+        series = cls(packed.info)
+        series.t_us = Numbers.of(packed.t_us)
+        for column, (values, runs) in zip(series.columns, packed.columns, strict=True):
+            column.values, column.runs = Numbers.of(values), runs
+        return series
 
     def append(self, t_us: int, values: Sequence[float | None], reasons: Sequence[str]) -> None:
         """Add one reading of all channels. `reasons` is empty or as long as `values`, which fit the channels."""

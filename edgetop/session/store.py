@@ -33,8 +33,8 @@ from edgetop.core.text import one_line
 from edgetop.io import json
 from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, read_small, remove_parts, sync_folder, write_atomically
 from edgetop.io.model_file import compute_digest
-from edgetop.session.file import SessionFile, SessionHead
-from edgetop.session.file_io import SessionFileError, load_head, load_titled, rewrite, save
+from edgetop.session.file import SessionHead
+from edgetop.session.file_io import COPY_SUFFIX, SessionFileError, copy_of, load_head, load_titled, rewrite_head, save
 from edgetop.session.journal import Journal, RecoveredJournal, recover_journal
 from edgetop.session.session import Session
 
@@ -88,22 +88,22 @@ def retag(path: Path, changes: Sequence[str]) -> tuple[str, ...]:
     """
     tags: tuple[str, ...] = ()
 
-    def retagged(file: SessionFile) -> SessionFile:
+    def retagged(file: SessionHead) -> SessionHead:
         nonlocal tags
         tags = changed_tags(file.tags, changes)
         return file if tags == file.tags else replace(file, tags=tags)
 
-    rewrite(path, retagged)
+    rewrite_head(path, retagged)
     return tags
 
 
 def write_labels(path: Path, *, tags: tuple[str, ...] | None = None, notes: str | None = None) -> None:
     """Put other tags or another note into a session file; all else stays. Raises SessionFileError and OSError."""
 
-    def labelled(file: SessionFile) -> SessionFile:
+    def labelled(file: SessionHead) -> SessionHead:
         return replace(file, tags=file.tags if tags is None else tags, notes=file.notes if notes is None else notes)
 
-    rewrite(path, labelled)
+    rewrite_head(path, labelled)
 
 
 def complete_digests(path: Path, limit_s: float) -> None:
@@ -124,16 +124,16 @@ def complete_digests(path: Path, limit_s: float) -> None:
         if unchanged and not any(path.parent.glob(f"*{JOURNAL_SUFFIX}")):
             found[load.model.path] = compute_digest(model, goes_on=lambda: time.monotonic() < until)
 
-    def completed(file: SessionFile) -> SessionFile:
+    def completed(file: SessionHead) -> SessionHead:
         loads = [
             replace(load, model=replace(load.model, sha256=load.model.sha256 or found.get(load.model.path, "")))
             for load in file.loads
         ]
-        return replace(file, loads=loads)
+        return replace(file, loads=tuple(loads))
 
     if any(found.values()):
         with suppress(OSError, SessionFileError):
-            rewrite(path, completed)
+            rewrite_head(path, completed)
 
 
 def _require_tag(name: str) -> None:
@@ -280,6 +280,10 @@ class Store:
         if not self.folder.is_dir():
             return
         remove_parts(self.folder)
+        for name in self._entries():
+            if name.endswith(COPY_SUFFIX) and not (self.folder / name[1 : -len(COPY_SUFFIX)]).exists():
+                with suppress(OSError):
+                    (self.folder / name).unlink()
         journals = sorted(self.folder.glob("*" + JOURNAL_SUFFIX))
         sizes = [_size_bytes(journal) for journal in journals]
         begun_s = time.monotonic()
@@ -410,6 +414,7 @@ class Store:
             except SessionFileError as error:
                 raise StoreError(f"{error.what}.", "It is not removed: it may be anything.") from None
         path.unlink()
+        copy_of(path).unlink(missing_ok=True)
         sync_folder(path.parent)
 
     def paths(self) -> Sequence[Path]:
@@ -570,7 +575,7 @@ def prunable(store: Store, now_s: float, keep_s: float | None, max_bytes: int | 
     The oldest go first. A tag keeps a session; files that cannot be read and journals, of sessions that are being
     recorded, are left alone, and only count for the size.
     """
-    total_bytes = sum(file.stat().st_size for file in store.folder.glob("*") if file.is_file())
+    total_bytes = sum(map(_size_bytes, store.folder.glob("*")))
     dated = [
         (started_s + head.duration_us / US_PER_S, listed)
         for listed in store.list()
@@ -578,7 +583,7 @@ def prunable(store: Store, now_s: float, keep_s: float | None, max_bytes: int | 
     ]
     found: list[Prunable] = []
     for ended_s, listed in sorted(dated, key=lambda each: each[0]):
-        size_bytes = listed.path.stat().st_size
+        size_bytes = _size_bytes(listed.path) + _size_bytes(copy_of(listed.path))
         if keep_s is not None and now_s - ended_s > keep_s:
             found.append(Prunable(listed.path, size_bytes, "older"))
         elif max_bytes is not None and total_bytes > max_bytes:

@@ -208,14 +208,14 @@ PIECES_APART = 256
 class Span:
     """Tokens in a row that belong to the same part of a reply."""
 
-    __slots__ = ("_joined", "_packed", "_pieces", "part", "tokens")
+    __slots__ = ("_joined", "_pieces", "packed", "part", "tokens")
 
-    def __init__(self, part: ReplyPart, tokens: int = 0, text: str = "") -> None:
+    def __init__(self, part: ReplyPart, tokens: int = 0, text: str = "", *, packed: bytes = b"") -> None:
         self.part = part
         self.tokens = tokens
-        self._packed = b""
+        self.packed = packed
         """The text as zlib packs it, in place of the pieces."""
-        self._pieces = [text]
+        self._pieces = [] if packed else [text]
         self._joined = 1
         """So many at the beginning are joined: a string for each token takes ten times as much memory."""
 
@@ -230,15 +230,15 @@ class Span:
     @property
     def text(self) -> str:
         """The pieces joined; joined once, not at every token."""
-        if self._packed:
-            return zlib.decompress(self._packed).decode("utf-8", "surrogatepass")
+        if self.packed:
+            return zlib.decompress(self.packed).decode("utf-8", "surrogatepass")
         self.join()
         return self._pieces[0]
 
     def pack(self) -> None:
         """Take a third of the memory; the text then has to be unpacked whenever it is asked for."""
-        if not self._packed:
-            self._packed = zlib.compress(self.text.encode("utf-8", "surrogatepass"))
+        if not self.packed:
+            self.packed = zlib.compress(self.text.encode("utf-8", "surrogatepass"))
             self._pieces = []
 
     def join(self) -> None:
@@ -263,6 +263,18 @@ class _Packed(NamedTuple):
     def array(self) -> array[int]:
         """The numbers."""
         return array(self.typecode, zlib.decompress(self.data))
+
+
+class PackedTurn(Struct, frozen=True, array_like=True):
+    """A turn that has ended, to be kept in a file of this machine."""
+
+    started: TurnStarted
+    finished: TurnFinished
+    prefill: tuple[int | None, int | None, bytes, bytes]
+    """Tokens to evaluate and cached ones; stamps, and how many were done."""
+    counted: bool
+    tokens: tuple[_Packed, _Packed]
+    reply: list[tuple[ReplyPart, int, bytes]]
 
 
 class Turn:
@@ -316,6 +328,25 @@ class Turn:
             self._token_t_us = self._token_chars = array("q")
             for span in self.reply:
                 span.pack()
+
+    def packed(self) -> PackedTurn | None:
+        """The turn as it is in memory when it is packed, which it then is; `None` for one that has not ended."""
+        self.pack()
+        if self._packed is None or self.finished is None:
+            return None
+        prefill = self.to_evaluate, self.cached, self.prefill_t_us.tobytes(), self.prefill_done.tobytes()
+        reply = [(span.part, span.tokens, span.packed) for span in self.reply]
+        return PackedTurn(self.started, self.finished, prefill, self.counted, self._packed, reply)
+
+    @classmethod
+    def of(cls, packed: PackedTurn) -> Turn:
+        """The turn that was packed."""
+        turn = cls(packed.started)
+        turn.finished, turn.counted, turn._packed = packed.finished, packed.counted, packed.tokens
+        turn.to_evaluate, turn.cached = packed.prefill[:2]
+        turn.prefill_t_us, turn.prefill_done = (array("q", each) for each in packed.prefill[2:])
+        turn.reply = [Span(part, tokens, packed=text) for part, tokens, text in packed.reply]
+        return turn
 
     @property
     def last_us(self) -> int:

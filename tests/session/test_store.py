@@ -15,11 +15,14 @@ from msgspec.structs import replace
 from edgetop.core.records import ModelLoaded, Record, TurnStarted
 from edgetop.io.files import data_folder, replacement
 from edgetop.io.json import encode_record
+from edgetop.report.plots import time_series
+from edgetop.session import file_io
 from edgetop.session.file import SessionHead, to_file
-from edgetop.session.file_io import load, load_head, save, validate
+from edgetop.session.file_io import copy_of, encode_session, load, load_head, save, validate
 from edgetop.session.session import Session
 from edgetop.session.store import CACHE_NAME, FEW_READ, Store, StoreError, retag, write_labels
 from tests.session.conditions import disk_of, eventually
+from tests.support.recorded_power import SENSORS, ended, record
 from tests.support.recorded_sessions import HEAD, LOADED, STARTED, S, event, fold, journal_lines, turn
 
 RECORDS: list[Record] = [*HEAD, *turn(), event("throttled", 3 * S)]
@@ -494,3 +497,62 @@ def test_an_id_of_two_files_is_not_decided_by_their_names(tmp_path: Path) -> Non
     with pytest.raises(StoreError, match="2 sessions match"):
         Store(tmp_path).find("0bcdef01")
     assert Store(tmp_path).find("0bcdef011") == tmp_path / "20261012-140321-smollm2-0bcdef01.json"
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A session that is long enough to have a copy beside it."""
+    monkeypatch.setattr(file_io, "COPIED_FROM", 1)
+    monkeypatch.setattr("edgetop.core.numbers.BLOCK", 4)
+    recorded = record(SENSORS["slow average"], seed=1, turns_s=(4.0, 3.0))
+    path = tmp_path / "20261012-140322-tiny-01234567.json"
+    save(path, fold([*ended(recorded.records)]))
+    return path
+
+
+def test_a_copy_of_a_long_session_is_the_session_and_is_read_in_its_place(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = copied.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(file_io, "_load_by_lines", Mock(side_effect=AssertionError))
+        session = load(copied)
+    assert b"".join(encode_session(session)) == written
+    of_copy = time_series(session)
+    copy_of(copied).unlink()
+    assert time_series(load(copied)) == of_copy
+
+
+def test_a_copy_outlives_a_change_of_the_tags_and_goes_with_its_session(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retag(copied, ["+kept"])
+    monkeypatch.setattr(file_io, "_load_by_lines", Mock(side_effect=AssertionError))
+    assert load(copied).turns
+    assert load_head(copied).tags == ("kept",)
+    store = Store(copied.parent)
+    store.remove(copied)
+    assert list(copied.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("why", ["damaged", "empty", "of another edgetop", "of another file"])
+def test_a_copy_that_may_not_be_of_the_file_is_not_read(copied: Path, why: str) -> None:
+    copy, written = copy_of(copied), copied.read_bytes()
+    data = copy.read_bytes()
+    match why:
+        case "damaged":
+            copy.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        case "empty":
+            copy.write_bytes(b"")
+        case "of another edgetop":
+            copy.write_bytes(b"9" + data[1:])
+        case _:
+            copied.unlink()
+            copied.write_bytes(written)
+    assert b"".join(encode_session(load(copied))) == written
+
+
+def test_a_copy_without_its_session_is_removed(copied: Path) -> None:
+    copied.rename(copied.with_name("renamed.json"))
+    Store(copied.parent).recover()
+    assert [path.name for path in copied.parent.iterdir()] == ["renamed.json"]
