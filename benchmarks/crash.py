@@ -261,6 +261,8 @@ def _at_once(folder: Path) -> str:
     return "" if codes == [0] * 8 and len(whole) == 8 else "lost"
 
 
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+
 Trial = tuple[str, Callable[[], str]]
 """How it ends, and what tells what went wrong then."""
 
@@ -274,7 +276,7 @@ def _trials(options: argparse.Namespace, folder: Path, library: Path) -> Iterato
     for number in range(options.kills):
         yield "SIGKILL", ended(signal.SIGKILL, screen=bool(number % 2))
     for number in range(options.signals):
-        which = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)[number // 2 % 4]
+        which = ENDING[number // 2 % len(ENDING)]
         yield which.name, ended(which, screen=bool(number % 2))
     for call in CALLS:
         for place in PLACES:
@@ -317,6 +319,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
+    for number in ENDING:
+        # In the background of a script they are ignored, and what is ignored stays so.
+        signal.signal(number, signal.SIG_DFL)
     tried: Counter[str] = Counter()
     wrong: Counter[tuple[str, str]] = Counter()
     with tempfile.TemporaryDirectory(prefix="edgetop-crash-") as name:

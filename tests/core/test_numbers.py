@@ -96,6 +96,6 @@ def test_an_hour_of_a_quick_sensor_takes_less_than_a_third(monkeypatch: pytest.M
     column: Numbers[float] = Numbers("d")
     for value in readings:
         column.append(round(value, 3))
-    packed_bytes = sum(len(block._data._data) for block in column._blocks if not isinstance(block._data, bytes))
+    packed_bytes = sum(len(block.data.data) for block in column._blocks if not isinstance(block.data, bytes))
     assert len(column._blocks) == 7
     assert packed_bytes < 7 * 1024 * 8 / 3

@@ -613,9 +613,9 @@ class PowerCurve(Curve):
         active = max(0, i - 1)
         if j <= active:
             return Readings(count=0.0, scatter_w=0.0, distinct=0, peak_w=0.0)
-        n, bends = self._up_to(j)
-        if i < len(self._first):
-            sums, at = self._sums(i)
+        n = bends = 0.0
+        if i < j:
+            (n, bends), (sums, at) = self._up_to(j, end_us), self._sums(i)
             n, bends = n - sums.count[at], bends - sums.bends[at]
         period_s = max(self.update_s, self.meter.poll_s)
         if i > 0:
@@ -813,14 +813,15 @@ class PowerCurve(Curve):
         n = 1 + int(span_us / 1e6 / max(self.update_s, self.meter.poll_s) + 0.1)
         return n, (rise + fall) ** 2 if n == 1 else rise * rise + fall * fall
 
-    def _up_to(self, end: int) -> tuple[float, float]:
-        """The readings before run `end`, and the squares of their second differences."""
-        if end < len(self._first):
-            sums, at = self._sums(end)
-            return sums.count[at], sums.bends[at]
+    def _up_to(self, end: int, end_us: int) -> tuple[float, float]:
+        """The readings of the runs before one, until a moment, and the squares of their second differences."""
         sums, at = self._sums(end - 1)
-        rise = self._power[end - 1] - self._power[end - 2] if end > 1 else 0.0
-        count, bends = self._contribution(self._held[end - 1], rise, 0.0)
+        first_us, power_w = self._first[end - 1], self._power[end - 1]
+        rise = power_w - self._power[end - 2] if end > 1 else 0.0
+        # What comes later than this may not have been read yet when a window is measured.
+        follows = end < len(self._first) and self._first[end] <= end_us + self.silence_us
+        fall = power_w - self._power[end] if follows else 0.0
+        count, bends = self._contribution(min(self._held[end - 1], end_us - first_us), rise, fall)
         return sums.count[at] + count, sums.bends[at] + bends
 
     def _unseen_before(self, k: int) -> float:
