@@ -31,7 +31,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from benchmarks import run_benchmark
 from edgetop.inference.scripted import Reply
@@ -270,8 +269,9 @@ Trial = tuple[str, Callable[[], str]]
 def _trials(options: argparse.Namespace, folder: Path, library: Path) -> Iterator[Trial]:
     chances = random.Random(options.seed)  # noqa: S311 - moments, not secrets
 
-    def ended(number: signal.Signals, **how: Any) -> Callable[[], str]:
-        return partial(_ended, folder, random.Random(chances.random()), number, **how)  # noqa: S311 - the same
+    def ended(number: signal.Signals, *, screen: bool, jumping: dict[str, str] | None = None) -> Callable[[], str]:
+        chance = random.Random(chances.random())  # noqa: S311 - the same
+        return partial(_ended, folder, chance, number, screen=screen, environment=jumping)
 
     for number in range(options.kills):
         yield "SIGKILL", ended(signal.SIGKILL, screen=bool(number % 2))
@@ -286,7 +286,7 @@ def _trials(options: argparse.Namespace, folder: Path, library: Path) -> Iterato
         jumping = {"LD_PRELOAD": str(library), "JUMP_BY_S": str(jump_s), "JUMP_AFTER_S": str(JUMP_AFTER_S)}
         for which in (signal.SIGKILL, signal.SIGINT):
             for screen in (False, True):
-                yield "clock jumps", ended(which, screen=screen, environment=jumping)
+                yield "clock jumps", ended(which, screen=screen, jumping=jumping)
     yield "8 at once", partial(_at_once, folder)
 
 

@@ -50,9 +50,7 @@ from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval, cost, plus_min
 from edgetop.core.records import HostServed, LoadEntry, ServiceEntry
 from edgetop.core.text import literal, one_line
 from edgetop.io import json
-from edgetop.io.files import replacement, write_atomically
-from edgetop.session.compare.reading import IMPORTED_FOLDER, is_session, read_results
-from edgetop.session.export import csv_pieces, require_parquet, tables_of, write_parquet
+from edgetop.io.files import FILE_SUFFIX, replacement, write_atomically
 from edgetop.session.file import SessionFile, SessionHead, structure_problems
 from edgetop.session.file_io import (
     Change,
@@ -390,6 +388,8 @@ def _write_json(path: Path, target: Path) -> Path:
 
 
 def _write_tables(file: SessionFile, series: Iterable[Series], folder: Path, form: str) -> list[Path]:
+    from edgetop.session.export import csv_pieces, require_parquet, tables_of, write_parquet  # noqa: PLC0415 - the same
+
     if form == "parquet":
         require_parquet()
     folder.mkdir(parents=True, exist_ok=True)
@@ -412,14 +412,17 @@ NAMES_MOST = 1000
 
 def import_results(files: Sequence[str], store: Store, *, as_json: bool = False) -> int:
     """Copy files into the store's folder for imported results, after reading them. Raises EdgetopError."""
+    # No list of sessions needs what reads results.
+    from edgetop.session.compare.reading import IMPORTED_FOLDER, is_session, read_results  # noqa: PLC0415
+
     imported = []
     for text in files:
         source = Path(text)
         results = read_results(source)
         data = read_bytes(source)
         # A session belongs among the sessions, where every verb finds it.
-        folder = store.folder if is_session(data) else store.folder / IMPORTED_FOLDER
-        path = _free_path(folder, source, data)
+        folder, suffix = (store.folder, FILE_SUFFIX) if is_session(data) else (store.folder / IMPORTED_FOLDER, "")
+        path = _free_path(folder, source, suffix, data)
         try:
             write_atomically(path, [data])
         except OSError as error:
@@ -436,12 +439,10 @@ def import_results(files: Sequence[str], store: Store, *, as_json: bool = False)
     return 0
 
 
-def _free_path(folder: Path, source: Path, data: bytes) -> Path:
+def _free_path(folder: Path, source: Path, suffix: str, data: bytes) -> Path:
     """A path that is free, or has the same bytes already. Names are made safe: they may come from anywhere."""
     stem = re.sub(r"[^\w.-]+", "-", source.stem).strip(".-")[:80] or "result"
-    suffix = source.suffix if re.fullmatch(r"\.\w{1,8}", source.suffix) else ".txt"
-    if is_session(data):
-        suffix = ".json"
+    suffix = suffix or (source.suffix if re.fullmatch(r"\.\w{1,8}", source.suffix) else ".txt")
     for number in range(1, NAMES_MOST):
         path = folder / f"{stem}{'' if number == 1 else f'-{number}'}{suffix}"
         if not os.path.lexists(path) or (path.is_file() and path.read_bytes() == data):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 import stat
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
-from struct import Struct as Layout
-from struct import error as LayoutError
 from typing import Any, BinaryIO, Final, TypeVar
 from zlib import crc32
 
@@ -29,6 +28,7 @@ from edgetop.core.sources import SourceInfo, Unavailable
 from edgetop.core.text import one_line
 from edgetop.io import json
 from edgetop.io.files import changing, read_small, write_atomically
+from edgetop.session.energy import POWER_OVER_TIME, PowerOverTime
 from edgetop.session.file import (
     LINES,
     LONG_PARTS,
@@ -48,7 +48,6 @@ from edgetop.session.file import (
     to_session,
     with_current_names,
 )
-from edgetop.session.energy import POWER_OVER_TIME, PowerOverTime
 from edgetop.session.meters import headline_of, meters_of
 from edgetop.session.requests import ClientFigures, LevelFigures, RereadFigures
 from edgetop.session.session import PackedSeries, Series, Session, UnfittingError
@@ -228,7 +227,7 @@ class _Copy(Struct, frozen=True, array_like=True):
 
 
 _COPY: Final = msgspec.msgpack.Decoder(_Copy)
-_COPY_HEAD: Final = Layout("<16sQqqQI")
+_COPY_HEAD: Final = struct.Struct("<16sQqqQI")
 """Of which edgetop; size, times and number of the session's file; the checksum of what follows."""
 
 COPY_SUFFIX: Final = ".packed"
@@ -251,7 +250,7 @@ def _copy_head(path: Path, checksum: int) -> bytes:
 
 
 def _is_current(path: Path) -> bool:
-    with suppress(OSError, LayoutError), copy_of(path).open("rb") as copy:
+    with suppress(OSError, struct.error), copy_of(path).open("rb") as copy:
         head = copy.read(_COPY_HEAD.size)
         return head == _copy_head(path, _COPY_HEAD.unpack(head)[-1])
     return False

@@ -596,8 +596,6 @@ def recover_journal(journal: Path, on_read: Callable[[int], None] = lambda _byte
     except OSError as error:
         return RecoveredJournal(journal=journal, problem=f"{journal}: {error.strerror}")
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return RecoveredJournal(journal=journal, problem=f"{journal}: it is not a regular file")
         if not _is_ours(fd, journal) and abs(time.time() - os.fstat(fd).st_mtime) < SILENT_S:
             return None
         return _recover_locked(fd, journal, on_read)
@@ -611,6 +609,8 @@ def recover_journal(journal: Path, on_read: Callable[[int], None] = lambda _byte
 
 def _is_ours(fd: int, journal: Path) -> bool:
     """Lock the journal; False where a lock excludes nobody. Raises BlockingIOError where its edgetop lives."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

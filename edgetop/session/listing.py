@@ -175,7 +175,7 @@ _BY_FILE: Final = SHOWN[2:]
 """Columns of which a file alone decides what they say: numbers change with the next session, times with the zone."""
 
 
-class _Row(Struct, frozen=True, array_like=True):
+class _Row(Struct, frozen=True, array_like=True, gc=False):
     """What is kept of a session for lists that people read."""
 
     started_at: str
@@ -197,7 +197,7 @@ def shown_rows(store: Store, words: Iterable[str]) -> tuple[list[Sequence[str]],
     rows: list[Sequence[str]] = [
         (str(number), format_time(row.started_at), *row.texts)
         for number, (_, row) in enumerate(found, 1)
-        if all(word in row.searched for word in wanted)
+        if not wanted or all(word in row.searched for word in wanted)
     ]
     return rows, len(found)
 

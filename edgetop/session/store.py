@@ -455,7 +455,7 @@ UNSETTLED_NS: Final = 2_000_000_000
 """A file can change again within the clock of some file systems, without a sign."""
 
 
-class _Kept(Struct, Generic[T], frozen=True, array_like=True):
+class _Kept(Struct, Generic[T], frozen=True, array_like=True, gc=False):
     """What was made of a file as it was."""
 
     stamp: _Stamp

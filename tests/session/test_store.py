@@ -22,7 +22,8 @@ from edgetop.session.file_io import copy_of, encode_session, load, load_head, sa
 from edgetop.session.session import Session
 from edgetop.session.store import CACHE_NAME, FEW_READ, Store, StoreError, retag, write_labels
 from tests.session.conditions import disk_of, eventually
-from tests.support.recorded_power import SENSORS, ended, record
+from tests.support import recorded_power
+from tests.support.recorded_power import SENSORS, ended
 from tests.support.recorded_sessions import HEAD, LOADED, STARTED, S, event, fold, journal_lines, turn
 
 RECORDS: list[Record] = [*HEAD, *turn(), event("throttled", 3 * S)]
@@ -504,7 +505,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A session that is long enough to have a copy beside it."""
     monkeypatch.setattr(file_io, "COPIED_FROM", 1)
     monkeypatch.setattr("edgetop.core.numbers.BLOCK", 4)
-    recorded = record(SENSORS["slow average"], seed=1, turns_s=(4.0, 3.0))
+    recorded = recorded_power.record(SENSORS["slow average"], seed=1, turns_s=(4.0, 3.0))
     path = tmp_path / "20261012-140322-tiny-01234567.json"
     save(path, fold([*ended(recorded.records)]))
     return path

@@ -768,7 +768,8 @@ class PowerCurve(Curve):
         first, held, power = self._first[low:end], self._held[low:end], self._power[low:end]
         sums = self._noted.part(place, place + 1)
         for at in range(begin - low, end - low - 1):
-            step = at + low + 1 in self._breaks, first[at], first[at] + held[at], power[at], first[at + 1], power[at + 1]
+            seen_us = first[at] + held[at]
+            step = at + low + 1 in self._breaks, first[at], seen_us, power[at], first[at + 1], power[at + 1]
             self._add_up(sums, power[max(0, at - 1)], step)
         return sums
 
