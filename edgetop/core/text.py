@@ -47,7 +47,7 @@ def literal(text: str, *, ascii: bool = False) -> str:  # noqa: A002 - the optio
     are, with `ascii` as well: it is a choice of glyphs, not of language.
     """
     shown = text.replace("\n", "").replace("\t", "")
-    if shown.isprintable() and _is_latin(shown):
+    if shown.isprintable() and are_narrow((shown,)):
         return text
     # Compiled when they are needed, which takes milliseconds; re keeps them.
     text = re.sub(_UNSAFE, _shown_as_caret if ascii else _shown_as_picture, text)
