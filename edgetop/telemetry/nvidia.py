@@ -105,19 +105,16 @@ def find_devices(host: Host) -> dict[str, RuntimePower]:
 
 def _opened(host: Host, connect: Callable[[], Nvml | Unavailable], name: str) -> Nvml | UnavailableSource:
     """The library; or why not yet: GPUs that sleep are not woken, and a driver may be loaded later."""
-    asleep = _all_asleep(host)
+    devices = find_devices(host)
+    reasons = [power.why_not() for power in devices.values()]
+    # Opening NVML would wake GPUs that all sleep, or are left alone to do so.
+    asleep = reasons[0] if reasons and all(reason is not None for reason in reasons) else None
     if asleep is not None:
         return UnavailableSource(name=name, missing=asleep, retry=True)
     nvml = connect()
     if isinstance(nvml, Nvml):
         return nvml
-    return UnavailableSource(name=name, missing=nvml, retry=nvml is not NO_LIBRARY or bool(find_devices(host)))
-
-
-def _all_asleep(host: Host) -> Unavailable | None:
-    """Why NVML is not to be opened, which would wake the GPUs: all of them sleep, or are left alone to do so."""
-    reasons = [power.why_not() for power in find_devices(host).values()]
-    return reasons[0] if reasons and all(reason is not None for reason in reasons) else None
+    return UnavailableSource(name=name, missing=nvml, retry=nvml is not NO_LIBRARY or bool(devices))
 
 
 def _runtime_power(nvml: Nvml, index: int, host: Host) -> RuntimePower | None:
