@@ -29,6 +29,7 @@ from edgetop.fit.speed import (
     OllamaPrediction,
     SideBySide,
     SpeedPrediction,
+    added_token_s,
     in_ollama,
     predict_energy,
     predict_speed,
@@ -215,8 +216,8 @@ DRAFT_SIGMA = 0.2
 class DraftPrediction(Struct, frozen=True, kw_only=True):
     """What a draft model brings, where each proposed token is accepted with the same probability (arXiv 2211.17192).
 
-    A step takes the draft model's time for each token that it proposes, and the model's for reading its weights once,
-    or for computing all of these tokens where that takes longer.
+    A step takes the draft model's time for each token that it proposes, and the model's for reading its weights once
+    and for computing all of these tokens.
     """
 
     proposed: int
@@ -231,12 +232,15 @@ class DraftPrediction(Struct, frozen=True, kw_only=True):
     """Weights, cache and buffers that are taken for it, where it is the model's own layer."""
 
 
-def with_draft(speed: SpeedPrediction, draft: SpeedPrediction) -> DraftPrediction | None:
-    """What a draft model of a speed of its own brings; `None` where computing several tokens cannot be predicted."""
+def with_draft(speed: SpeedPrediction, draft: SpeedPrediction, compute_s: float) -> DraftPrediction | None:
+    """What a draft model of a speed of its own brings; `None` where computing several tokens cannot be predicted.
+
+    `compute_s` is the arithmetic of one of the model's tokens.
+    """
     if speed.prefill_tokens_per_s is None:
         return None
     alone = speed.decode_tokens_per_s
-    together_s = max(1 / alone.value, (DRAFTED + 1) / speed.prefill_tokens_per_s.value)
+    together_s = 1 / alone.value + DRAFTED * added_token_s(speed.prefill_tokens_per_s, compute_s)
     step_s = DRAFTED / draft.decode_tokens_per_s.value + together_s
 
     def rate(accepted: float) -> float:
@@ -604,7 +608,8 @@ def _draft(
     on_gpu = (draft.n_layer or 0) + 1 if settings.n_gpu_layers else 0  # all of its layers, however many it has
     alone = replace(settings, draft_model=None, n_gpu_layers=on_gpu)
     own = _speed(draft, alone, workload, place, decode_depth(workload, settings))
-    found = None if isinstance(own, Unavailable) else with_draft(speed, own)
+    compute_s = compute_time(facts, place.machine, settings, threads=settings.n_threads or place.threads)
+    found = None if isinstance(own, Unavailable) else with_draft(speed, own, compute_s)
     if found is None or workload.draft is not None:
         return found
     return replace(found, within=True, more_bytes=mtp_bytes(facts, settings))

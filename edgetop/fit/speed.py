@@ -276,13 +276,12 @@ class SideBySide(Struct, frozen=True, kw_only=True):
 def side_by_side(speed: SpeedPrediction | Unavailable, compute_s: float, conversations: int) -> SideBySide | None:
     """How fast so many conversations are at once; `None` for one, and where computing several tokens is not known.
 
-    A step reads the weights once, and each further conversation adds what computing its token takes: as in a prompt, or
-    `compute_s` where that is longer, since few tokens are computed as one is.
+    A step reads the weights once, and each further conversation adds what computing its token takes.
     """
     if isinstance(speed, Unavailable) or speed.prefill_tokens_per_s is None or conversations < 2:
         return None
     alone, prompt = speed.decode_tokens_per_s, speed.prefill_tokens_per_s
-    added_s = (conversations - 1) * max(1 / prompt.value, compute_s)
+    added_s = (conversations - 1) * added_token_s(prompt, compute_s)
     step_s = 1 / alone.value + added_s
     sigma = hypot(SIDE_BY_SIDE_SIGMA, sigma_of(alone), sigma_of(prompt) * added_s / step_s)
     return SideBySide(
@@ -290,6 +289,14 @@ def side_by_side(speed: SpeedPrediction | Unavailable, compute_s: float, convers
         each_tokens_per_s=banded(1 / step_s, sigma),
         together_tokens_per_s=banded(conversations / step_s, sigma),
     )
+
+
+def added_token_s(prompt_tokens_per_s: Interval, compute_s: float) -> float:
+    """What a further token adds to a step that reads the weights once.
+
+    It is computed as in a prompt, or in `compute_s` where that is longer, since few tokens are computed as one is.
+    """
+    return max(1 / prompt_tokens_per_s.value, compute_s)
 
 
 class EngineRatio(NamedTuple):
