@@ -539,6 +539,7 @@ class Vocabulary:
         An empty piece says only how far it has been looked for them: a text may be nothing but their beginnings.
         """
         begin = looked = 0
+        again = _TEXT_PIECE
         if len(text) > 2 * _TEXT_PIECE:
             names = {self.text_of(token) for token in range(self.size) if self._is_control(token)}
             names = {name for name in names if 0 < len(name) <= _CONTROL_NAME}
@@ -555,11 +556,12 @@ class Vocabulary:
                     looked = at
                     yield ""
                 # A token may take the white space before it along.
-                if at - begin < _TEXT_PIECE or text[at - 1].isspace() or ends_at(at) == at:
+                if at < again or text[at - 1].isspace() or ends_at(at) == at:
                     continue
+                again = at + _CONTROL_NAME
                 if not any(ends_at(before) > at for before in range(max(begin, at - _CONTROL_NAME), at)):
                     yield text[begin:at]
-                    begin = at
+                    begin, again = at, at + _TEXT_PIECE
         yield text[begin:]
 
     def _is_control(self, token: int) -> bool:
