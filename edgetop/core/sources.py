@@ -15,13 +15,13 @@ Channels in W are named `power.<meter or rail>`, counters in J `energy.<meter or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from msgspec import Meta, Struct, ValidationError, convert
-from msgspec.structs import FieldInfo, asdict, fields, replace
+from msgspec.structs import asdict, fields, replace
 
 Scope = Literal[
     "wall",
@@ -224,22 +224,22 @@ def to_properties(
 ) -> dict[str, Property]:
     """What is known of each channel, by its name, and of their source, as session files keep it."""
     properties: dict[str, Property] = {}
-    for field in _fields(PowerProperties):
-        values = {name: getattr(known, field.name) for name, known in channels.items()}
-        stated = {name: _to_property(value) for name, value in values.items() if value != field.default}
+    for key, default, _ in _fields(PowerProperties):
+        values = {name: getattr(known, key) for name, known in channels.items()}
+        stated = {name: _to_property(value) for name, value in values.items() if value != default}
         if len(stated) == len(channels) and len(set(stated.values())) == 1:
-            properties[field.name] = next(iter(stated.values()))
+            properties[key] = next(iter(stated.values()))
         else:
-            properties.update({f"{field.name}.{name}": value for name, value in stated.items()})
-    for field in _fields(SourceProperties):
-        if (value := getattr(source, field.name)) != field.default:
-            properties[field.name] = _to_property(value)
+            properties.update({f"{key}.{name}": value for name, value in stated.items()})
+    for key, default, _ in _fields(SourceProperties):
+        if (value := getattr(source, key)) != default:
+            properties[key] = _to_property(value)
     return properties
 
 
 def with_properties(info: SourceInfo, channels: Mapping[str, PowerProperties], source: SourceProperties) -> SourceInfo:
     """The source with these properties; those of an extension, which edgetop does not know, stay."""
-    ours = {field.name for kind in (PowerProperties, SourceProperties) for field in _fields(kind)}
+    ours = {name for kind in (PowerProperties, SourceProperties) for name, _, _ in _fields(kind)}
     others = {key: value for key, value in info.properties.items() if key.partition(".")[0] not in ours}
     return replace(info, properties={**others, **to_properties(channels, source)})
 
@@ -254,19 +254,31 @@ PropertiesT = TypeVar("PropertiesT", bound=Struct)
 
 def _read(kind: type[PropertiesT], stated: Callable[[str], Property | None]) -> PropertiesT:
     found: dict[str, Any] = {}
-    for field in _fields(kind):
-        value = stated(field.name)
-        if isinstance(field.default, tuple):
-            found[field.name] = tuple(filter(None, value.split(","))) if isinstance(value, str) else ()
-        elif value is not None:
+    for name, default, _ in _fields(kind):
+        value = stated(name)
+        if value is not None:
+            is_list = isinstance(default, tuple)
+            found[name] = tuple(filter(None, value.split(","))) if is_list and isinstance(value, str) else value
+    try:
+        return convert(found, kind)
+    except ValidationError:
+        return kind(**dict(_believed(kind, found)))
+
+
+def _believed(kind: type[Struct], found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What is of its kind; flags that are not known here are kept."""
+    for name, default, expected in _fields(kind):
+        if isinstance(default, tuple) and isinstance(found.get(name), tuple):
+            yield name, found[name]
+        elif name in found:
             with suppress(ValidationError):
-                found[field.name] = convert(value, field.type)
-    return kind(**found)
+                yield name, convert(found[name], expected)
 
 
 @cache
-def _fields(kind: type[Struct]) -> tuple[FieldInfo, ...]:
-    return fields(kind)
+def _fields(kind: type[Struct]) -> tuple[tuple[str, Any, Any], ...]:
+    """Name, default and type of each field."""
+    return tuple((field.name, field.default, field.type) for field in fields(kind))
 
 
 def _to_property(value: Any) -> Property:  # noqa: ANN401 - a field of either kind of properties
