@@ -95,8 +95,7 @@ pythons:
 		case " $$tried " in *" $$version "*) continue;; esac; tried="$$tried $$version"; \
 		echo "Python $$version ($$each)"; \
 		$$each -m venv .venv-$$version && \
-		.venv-$$version/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . \
-			hypothesis jsonschema pytest pytest-asyncio pytest-timeout pytest-xdist && \
+		.venv-$$version/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]' && \
 		.venv-$$version/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS) $(PURE_TESTS) || exit 1; \
 	done
 
