@@ -56,14 +56,18 @@ ENDINGS: dict[str, tuple[bool, Ending]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description="Whether a llama-server is left behind.")
     parser.add_argument("--server", help="the program; a launcher around xllamacpp's server by default")
+    parser.add_argument("--only", choices=ENDINGS, action="append", help="this kind; may be given several times")
     parser.add_argument("--times", type=int, default=20, help="endings of each kind")
     options = parser.parse_args()
+    # A shell lets what it starts in the background ignore Ctrl+C, and so would all that is started from here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     model = need_demo_model()
     if options.server is None:
         need_module("xllamacpp")
     print(f"{'ending':<16} {'times':>5} {'while answering':>15} {'left behind':>11} {'slowest s':>9}")
     failed = False
-    for name, (is_screen, end) in ENDINGS.items():
+    for name in options.only or ENDINGS:
+        is_screen, end = ENDINGS[name]
         left = answering = 0
         slowest_s = 0.0
         for number in range(options.times):
