@@ -34,7 +34,7 @@ EPSILON, ROPE_BASE = 1e-5, 10_000.0
 STEPS, BATCH, WARM_STEPS, RATE_MOST, RATE_LEAST, DECAY = 900, 1, 60, 3e-3, 1e-4, 0.05
 HELD_OUT = 8
 """Every so manieth topic is kept from training."""
-QUESTIONS, CHOICES, PREFIX_CHARACTERS, CHOICE_CHARACTERS = 200, 4, 160, 48
+QUESTIONS, CHOICES, PREFIX_CHARACTERS, CHOICE_CHARACTERS, WORDS_LEAST = 200, 4, 160, 48, 5
 SEED = 7
 
 _WORD = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+")
@@ -49,20 +49,24 @@ def texts() -> tuple[str, str]:
 
 
 def questions(text: str, seed: int) -> Iterator[dict[str, object]]:
-    """How a passage goes on: as it does, or as three other passages do."""
+    """How a passage goes on: as it does, or with the same words in three other orders."""
     chance = np.random.default_rng(seed)
-    passages = [part for part in re.split(r"(?<=[.:])\s+", " ".join(text.split())) if part]
-    joined = " ".join(passages)
+    joined = " ".join(text.split())
     starts = [found.start() for found in re.finditer(r"(?<=[a-z]) (?=[a-z])", joined)]
     starts = [at for at in starts if PREFIX_CHARACTERS < at < len(joined) - CHOICE_CHARACTERS]
-    for _ in range(QUESTIONS):
-        picked = [starts[at] for at in chance.choice(len(starts), CHOICES, replace=False)]
-        right = int(chance.integers(CHOICES))
-        yield {
-            "prompt": joined[picked[right] - PREFIX_CHARACTERS : picked[right]],
-            "choices": [joined[at + 1 : at + CHOICE_CHARACTERS].rpartition(" ")[0] for at in picked],
-            "answer": right,
-        }
+    asked = 0
+    while asked < QUESTIONS:
+        at = int(chance.choice(starts))
+        words = joined[at + 1 : at + CHOICE_CHARACTERS].split(" ")[:-1]
+        if len(set(words)) < WORDS_LEAST:
+            continue
+        right = " ".join(words)
+        orders = {right}
+        while len(orders) < CHOICES:
+            orders.add(" ".join(chance.permutation(words)))
+        choices = [str(each) for each in chance.permutation(sorted(orders))]
+        yield {"prompt": joined[at - PREFIX_CHARACTERS : at], "choices": choices, "answer": choices.index(right)}
+        asked += 1
 
 
 class Tokenizer:

@@ -78,7 +78,7 @@ def test_the_same_seed_trains_the_same_model(monkeypatch: pytest.MonkeyPatch) ->
     assert any((first[name] != other[name]).any() for name in first)
 
 
-def test_the_right_choice_goes_on_as_the_text_does() -> None:
+def test_the_right_choice_goes_on_as_the_text_does_and_the_others_in_another_order() -> None:
     whole = " ".join(HELD.split())
     asked = list(tiny_model.questions(HELD, 7))
     assert asked == list(tiny_model.questions(HELD, 7))
@@ -88,6 +88,8 @@ def test_the_right_choice_goes_on_as_the_text_does() -> None:
         assert isinstance(choices, list)
         assert isinstance(answer, int)
         assert f"{prompt} {choices[answer]}" in whole
+        assert len(set(choices)) == tiny_model.CHOICES
+        assert len({" ".join(sorted(str(each).split(" "))) for each in choices}) == 1
     assert HELD[:2000] not in TRAINED
 
 

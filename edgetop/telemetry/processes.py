@@ -264,7 +264,8 @@ class GroupUse:
         """Resident bytes, shared pages counted in each process that has them, and per cent of one core."""
         now_us, proc = self._host.clock(), self._host.path("/proc")
         found = {pid: process_use(pid, self._host.system, proc) for pid in pids}
-        uses = {pid: use for pid, use in found.items() if use is not None}
+        # One that has ended but is not yet buried occupies nothing.
+        uses = {pid: use for pid, use in found.items() if use is not None and use.resident_bytes > 0}
         before, self._before = self._before, (now_us, uses)
         if not uses:
             return ENDED, ENDED

@@ -197,6 +197,11 @@ def test_what_a_group_takes_is_added_up(proc: FakeProcesses) -> None:
     assert use.read((20, 21)) == (ENDED, ENDED)
 
 
+def test_one_that_waits_to_be_buried_has_ended(proc: FakeProcesses) -> None:
+    proc.process(20, "llama-server", resident_bytes=0)
+    assert GroupUse(proc.host).read((20,)) == (ENDED, ENDED)
+
+
 def test_without_a_driver_no_process_holds_gpu_memory(tmp_path: Path) -> None:
     assert GpuProcesses(Host(sysroot=tmp_path), lambda: Unavailable("no driver")).bytes_by_pid() == {}
 
