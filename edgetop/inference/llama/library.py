@@ -181,11 +181,6 @@ def library_variable(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {LIBRARY_VARIABLE: str(Path(folder).absolute())} if folder else {}
 
 
-def library_folder(environ: Mapping[str, str] = os.environ) -> str:
-    """The folder that LLAMA_CPP_LIB_PATH names, in full: processes of ours begin in another one."""
-    return os.path.abspath(environ[LIBRARY_VARIABLE]) if environ.get(LIBRARY_VARIABLE) else ""  # noqa: PTH100 - a name
-
-
 def _packages() -> list[EngineFiles]:
     return [*_installed(), *_portable()]
 
