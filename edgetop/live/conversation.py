@@ -136,7 +136,8 @@ class Conversation:
             log("engine", f"not loaded: {refused.message}")
             if self.phase == "starting":
                 self.phase = "no_model"
-            self._event("load_failed", refused.message)
+            # What is loaded stays, which a failed load does not leave.
+            self._event("load_failed" if self.model is None else "load_refused", refused.message)
             self._listener(refused)
             return
         if self.phase == "dead":

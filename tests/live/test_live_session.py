@@ -254,6 +254,8 @@ def test_what_cannot_run_even_when_paged_is_refused_and_the_model_that_is_loaded
         assert reason in refused.message
         assert "edgetop check" in refused.hint
         assert life.live.conversation.phase == "ready"
+        now = life.live.snapshot()
+        assert (now.phase, now.load is not None) == ("ready", True)
     life.ask("Well?")
 
 
