@@ -26,7 +26,7 @@ from edgetop.inference.server.address import ServerChoice
 from edgetop.inference.server.owned import OwnedServerEngine, server_arguments, server_variables
 from tests.support.engine_worker import EngineWorker
 from tests.support.eventually import eventually
-from tests.support.gguf_files import small_gguf
+from tests.support.gguf_files import small_gguf, write_model
 from tests.support.isolated_home import IsolatedHome
 from tests.support.requirements import need_module
 from tests.support.server_launcher import launcher
@@ -113,6 +113,14 @@ def test_flash_attention_is_said_as_every_generation_understands_it() -> None:
     assert "LLAMA_ARG_FLASH_ATTN" not in server_variables(EngineSettings())
     assert server_variables(EngineSettings(flash_attention="on"))["LLAMA_ARG_FLASH_ATTN"] == "1"
     assert server_variables(EngineSettings(flash_attention="off"))["LLAMA_ARG_FLASH_ATTN"] == "0"
+
+
+def test_a_draft_model_is_used_by_the_newest_generation_too(tmp_path: Path) -> None:
+    """It loads one without a word of its own about it, and does not ask it."""
+    draft = write_model(tmp_path / "draft.gguf")
+    assert server_variables(EngineSettings(draft_model=str(draft)))["LLAMA_ARG_SPEC_TYPE"] == "draft-simple"
+    for other in (None, str(tmp_path / "none.gguf")):
+        assert "LLAMA_ARG_SPEC_TYPE" not in server_variables(EngineSettings(draft_model=other))
 
 
 def test_a_program_that_cannot_be_run_is_said(tmp_path: Path) -> None:
