@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+from datetime import datetime, timedelta, timezone
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +16,7 @@ from edgetop.core.format import (
     format_rate,
     format_seconds,
     format_significant,
+    format_time,
     time_left,
 )
 
@@ -70,3 +74,22 @@ def test_three_significant_digits_are_within_half_a_unit_of_the_last(value: floa
 )
 def test_the_time_that_is_left_is_told_once_something_is_done(share: float, elapsed_s: float, text: str) -> None:
     assert time_left(share, elapsed_s) == text
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe"])
+def test_a_moment_is_that_of_the_clock_here_also_on_the_days_when_it_is_changed(
+    zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        for begin in (datetime(2026, 3, 7, tzinfo=timezone.utc), datetime(2026, 10, 3, tzinfo=timezone.utc)):
+            for quarter in range(35 * 96):
+                moment = begin + timedelta(minutes=15 * quarter)
+                wanted = moment.astimezone().strftime("%Y-%m-%d %H:%M %Z")
+                assert format_time(moment.isoformat()) == wanted
+        assert format_time("2026-03-29T01:30:59.5Z") == format_time("2026-03-29T01:30:59.5+00:00")
+        assert format_time("2026-13-29T01:30:59Z") == "2026-13-29T01:30:59Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()

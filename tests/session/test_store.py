@@ -252,6 +252,21 @@ def test_readings_without_a_model_are_set_aside(tmp_path: Path) -> None:
     assert (recovered.path, recovered.journal.suffix) == (None, ".unread")
 
 
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_what_has_the_name_of_a_journal_and_is_no_file_stays(tmp_path: Path, kind: str) -> None:
+    journal = tmp_path / "20261012-140322-tiny-instruct-01234567.journal"
+    match kind:
+        case "pipe":
+            os.mkfifo(journal)
+        case "folder":
+            journal.mkdir()
+        case _:
+            journal.symlink_to("/dev/zero")
+    (recovered,) = Store(tmp_path).recover()
+    assert "it is not a regular file" in recovered.problem
+    assert os.path.lexists(journal)
+
+
 def test_a_file_of_the_beginning_of_a_journal_becomes_whole_and_keeps_its_tags(tmp_path: Path) -> None:
     journal = _orphan(tmp_path, b"".join(_lines(RECORDS)))
     path = journal.with_suffix(".json")

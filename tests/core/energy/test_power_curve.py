@@ -199,6 +199,24 @@ def test_what_is_packed_and_added_up_again_changes_nothing(averaging: bool, monk
     assert resumed == [expected] * 4
 
 
+@pytest.mark.parametrize("averaging", [True, False])
+@pytest.mark.parametrize("step_s", [0.0, 3.0, 1000.0])
+def test_the_uncertainty_of_a_window_is_the_same_whenever_it_is_asked_for(averaging: bool, step_s: float) -> None:
+    """The last readings in the window may go on unchanged long after it, or for ever."""
+    chance = random.Random(1)
+    curve = PowerCurve(average_meter(poll_s=0.1) if averaging else point_meter(update_s=0.1, poll_s=0.1))
+    quiet_s = 9.5 if step_s else 60.0
+    readings = polled(40, 0.1, lambda t: 8.0 if quiet_s < t < 9.5 + step_s else chance.gauss(8.0, 0.3))
+    found: list[Window | Unavailable] = []
+    for t_s, power_w in readings:
+        feed(curve, [(t_s, power_w)])
+        if curve.is_complete(round(10.2 * S)):
+            found.append(measure(curve, 4 * S, 10 * S, Unavailable("none")))
+    assert len(found) > 100
+    assert isinstance(found[0], Window)
+    assert all(each == found[0] for each in found)
+
+
 def test_a_window_is_final_only_after_the_sensor_has_updated_again() -> None:
     curve = PowerCurve(average_meter(poll_s=0.5, window_s=1.0, update_s=1.0))
     feed(curve, polled(10, 0.5, lambda t: 4.0))
