@@ -203,7 +203,7 @@ def test_what_is_packed_and_added_up_again_changes_nothing(averaging: bool, monk
 @pytest.mark.parametrize("step_s", [0.0, 3.0, 1000.0])
 def test_the_uncertainty_of_a_window_is_the_same_whenever_it_is_asked_for(averaging: bool, step_s: float) -> None:
     """The last readings in the window may go on unchanged long after it, or for ever."""
-    chance = random.Random(1)
+    chance = random.Random(1)  # noqa: S311 - the same every time
     curve = PowerCurve(average_meter(poll_s=0.1) if averaging else point_meter(update_s=0.1, poll_s=0.1))
     quiet_s = 9.5 if step_s else 60.0
     readings = polled(40, 0.1, lambda t: 8.0 if quiet_s < t < 9.5 + step_s else chance.gauss(8.0, 0.3))
