@@ -14,6 +14,7 @@ import asyncio
 import io
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,17 +23,20 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.request import urlopen
 
 from rich.console import Console
 from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 
+from benchmarks.fleet import simulated_hosts
 from edgetop.inference.scripted import Reply
 from edgetop.io import json
 from edgetop.session.store import example_pair
+from tests.end_to_end.chromium import browser
 from tests.support.demo_session import DemoApp, demo_records
+from tests.support.eventually import eventually
 from tests.support.isolated_home import IsolatedHome
 from tests.support.llama_cpp_servers import llama_server
 from tests.support.requirements import need_demo_model
@@ -67,8 +71,8 @@ class Shown(NamedTuple):
     keys: Sequence[str]
     seen: str
     term: str = "xterm-256color"
-    is_served: bool = False
-    """Beside a llama-server that answers."""
+    asked: Literal["", "server", "proxy"] = ""
+    """Beside a llama-server that answers: asked itself, or through the program."""
 
 
 EXAMPLES = ("1", "2")
@@ -79,7 +83,9 @@ PROGRAM = {
     "models": Shown(("--power", "none"), ("F4",), "SmolLM2"),
     "settings": Shown(("--power", "none"), ("F2",), "temp"),
     "palette": Shown(("--power", "none"), ("C-p",), "Commands"),
-    "watch": Shown(("watch", "--power", "none"), (), r"[1-9][\d.]* tok/s", is_served=True),
+    "watch": Shown(("watch", "--power", "none"), (), r"[1-9][\d.]* tok/s", asked="server"),
+    "proxy": Shown(("proxy", "--power", "none"), (), r"requests [3-9]", asked="proxy"),
+    "hosts": Shown(("watch", "pi5-kitchen", "pi5-lab", "orin"), (), "3 of 3 hosts"),
     "linux": Shown(("replay", *EXAMPLES[:1]), ("End",), "J/tok", "linux"),
     "vt100": Shown(("replay", *EXAMPLES[:1]), ("End",), "J/tok", "vt100"),
 }
@@ -100,9 +106,11 @@ def draw_program(shown: Shown) -> Iterator[str]:
         (home.folder / "state" / "edgetop").mkdir(parents=True)
         (home.folder / "state" / "edgetop" / "welcomed").touch()
         started = () if shown.arguments[0] in {"replay", "compare", "watch"} else ("-m", str(model))
-        if shown.is_served:
-            url = opened.enter_context(answering_server(model))
-            started = ("--server", url)
+        if shown.asked:
+            listen = f"127.0.0.1:{free_port()}" if shown.asked == "proxy" else ""
+            url = opened.enter_context(answering_server(model, listen))
+            started = ("--server", url, *(("--listen", listen) if listen else ()))
+        home.environment["PATH"] = simulated_hosts(home.folder, "edgetop")
         command = ["env", f"TERM={shown.term}", *home.command(*shown.arguments, *started)]
         window = Tmux(command, environment=home.environment, folder=home.folder, columns=SIZES[0][0], rows=SIZES[0][1])
         try:
@@ -121,8 +129,8 @@ def draw_program(shown: Shown) -> Iterator[str]:
 
 
 @contextmanager
-def answering_server(model: Path) -> Iterator[str]:
-    """The address of a llama-server that answers one prompt after another."""
+def answering_server(model: Path, through: str = "") -> Iterator[str]:
+    """The address of a llama-server that answers one prompt after another, which may come `through` another address."""
     asked = {"prompt": "The lighthouse keeper", "n_predict": 200, "temperature": 0}
     with llama_server(model, threads=1) as (url, _):
         ended = threading.Event()
@@ -130,7 +138,9 @@ def answering_server(model: Path) -> Iterator[str]:
         def ask() -> None:
             while not ended.is_set():
                 with suppress(OSError):
-                    urlopen(f"{url}/completion", json.encode(asked)).read()  # noqa: S310 - of our own server
+                    address = f"http://{through}" if through else url
+                    urlopen(f"{address}/completion", json.encode(asked)).read()  # noqa: S310 - of our own server
+                ended.wait(0.1)
 
         thread = threading.Thread(target=ask)
         thread.start()
@@ -139,6 +149,39 @@ def answering_server(model: Path) -> Iterator[str]:
         finally:
             ended.set()
             thread.join()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+BROWSERS = ((1280, 800), (400, 700))
+"""Width and height of a page, on a desk and on a phone."""
+
+
+def draw_served(folder: Path) -> None:
+    """`edgetop serve` in Chromium."""
+    with tempfile.TemporaryDirectory() as name:
+        home = IsolatedHome(Path(name))
+        paths = [str(path) for path in example_pair()]
+        command = home.command("serve", "--listen", "127.0.0.1:0", "--", "replay", *paths)
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=home.environment) as process:
+            try:
+                address = "" if process.stderr is None else process.stderr.readline().strip()
+                for width, height in BROWSERS:
+                    with browser(home.folder / f"profile-{width}", width) as page:
+                        page.set_size(width, height)
+                        page.visit(address)
+                        drawn = "return document.body.classList.contains('-first-byte')"
+                        eventually(lambda page=page, drawn=drawn: page.run(drawn), "the screen is drawn")
+                        time.sleep(3.0)
+                        page.press("\ue010")  # End
+                        time.sleep(3.0)
+                        page.save_picture(folder / f"serve-{width}x{height}.png")
+            finally:
+                process.kill()
 
 
 def svg_of(styled: str, size: tuple[int, int]) -> str:
@@ -168,7 +211,10 @@ def draw_all(names: Collection[str]) -> None:
         return
     folder = FOLDER / "pictures"
     folder.mkdir(exist_ok=True)
-    for name in names or (*ZOOMED, *PROGRAM):
+    for name in names or (*ZOOMED, *PROGRAM, "serve"):
+        if name == "serve":
+            draw_served(folder)
+            continue
         program = draw_program(PROGRAM[name]) if name in PROGRAM else None
         for size in SIZES:
             svg = asyncio.run(draw_live(size, name)) if program is None else next(program)

@@ -182,6 +182,8 @@ def _unknown_verb(given: str) -> Exception:
 
     close = difflib.get_close_matches(given, VERBS, n=1)
     hint = f"did you mean edgetop {close[0]}?" if close else f"the verbs are {', '.join(VERBS)}; a model goes after -m"
+    if given.lower().endswith(".gguf") or {":", "/"} & set(given):
+        hint = f"for a model: edgetop -m {one_line(given)}"
     return UsageError(f"there is no verb {one_line(given)!r}", hint)
 
 

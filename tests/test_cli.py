@@ -53,6 +53,7 @@ def test_the_help_of_each_verb_has_examples_that_are_understood(verb: str, capsy
     parser = parser_of(verb)
     text = parser.format_help()
     assert text.count("by default") == 0
+    assert re.match(rf"usage: edgetop {verb} \[options\].*\n\n", text), "one line, each option is explained below"
     for words in EXAMPLES[verb]:
         assert f"edgetop {verb} {words}".rstrip() in text
         parser.parse_args(shlex.split(words))
@@ -62,7 +63,8 @@ def test_the_help_of_each_verb_has_examples_that_are_understood(verb: str, capsy
     ("arguments", "what"),
     [
         (["rum"], "no verb 'rum'\n         did you mean edgetop run?"),
-        (["phi3.gguf"], "no verb 'phi3.gguf'\n         the verbs are"),
+        (["phi3.gguf"], "no verb 'phi3.gguf'\n         for a model: edgetop -m phi3.gguf"),
+        (["chatter"], "no verb 'chatter'\n         "),
         (["run", "--nonsense"], "there is no option --nonsense\n         see edgetop run --help"),
         (["run", "--thread", "2"], "there is no option --thread\n         did you mean --threads?"),
         (["run", "-z", "2"], "there is no option -z\n         see edgetop run --help"),

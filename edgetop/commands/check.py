@@ -566,7 +566,7 @@ def choose_on_screen(
     )
     currency = settings[options.CURRENCY]
     choice = show_screen(
-        lambda level: ModelsScreen(level, survey, currency=currency, enter_does="prints the page"), settings
+        lambda level: ModelsScreen(level, survey, currency=currency, enter_does="Print the page"), settings
     )
     if choice is not None:
         requested = replace(requests[0], n_ctx=choice.n_ctx)

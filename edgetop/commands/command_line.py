@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from edgetop import __version__
@@ -23,6 +23,18 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=terminal_size().columns - 2)
+
+    def add_usage(
+        self,
+        usage: str | None,
+        actions: Iterable[argparse.Action],
+        groups: Iterable[argparse._MutuallyExclusiveGroup],
+        prefix: str | None = None,
+    ) -> None:
+        """Name what is no option: each of these has its own lines below."""
+        others = [action for action in actions if not action.option_strings]
+        self._prog += " [options]" if prefix is None else ""
+        super().add_usage(usage, others, groups, prefix)
 
 
 class Parser(argparse.ArgumentParser):

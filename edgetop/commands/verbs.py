@@ -143,7 +143,8 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     one("-r", "--repetitions", parse=integer(1, 10_000), metavar="N", help="repetitions of each test (default: 5)")
     one("--until", dest="until_percent", parse=lambda text: real(0.1, 100)(text.removesuffix("%")), metavar="PERCENT",
         help="repeat until half the 95 %% interval of decode tok/s is at most this much of the mean, such as 3%%")
-    add("--for", dest="until_of", choices=["speed", "energy"], help="of which figure --until speaks: tok/s, or J/token")
+    add("--for", dest="until_of", choices=["speed", "energy"],
+        help="the figure that --until is about: tok/s, or J/token (default: speed)")
     one("--until-limit", parse=integer(2, 10_000), metavar="N", help="repetitions with --until at most (default: 30)")
     one("--soak", dest="soak_s", parse=duration, metavar="TIME",
         help="do the tests over and over for so long, such as 30m: what the device keeps up once it is warm")
@@ -367,7 +368,7 @@ def _add_measure(parser: argparse.ArgumentParser) -> None:
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--listen", type=_reads(listen_address, "--listen"), default=("127.0.0.1", 8000), metavar="ADDRESS",
-        help="where browsers come in (default: 127.0.0.1:8000); a port of 0 takes a free one")
+        help="address to listen on (default: 127.0.0.1:8000); a port of 0 takes a free one")
     add("command", nargs=argparse.REMAINDER, metavar="-- ARGUMENTS",
         help="what edgetop is started with for each visitor, such as -- -m phi3-q4.gguf, or -- watch")
 
@@ -375,7 +376,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--point", dest="points", action="append", default=[], metavar="SENSOR_W:METER_W",
-        help="what the sensor, uncorrected, and the meter showed at one load; give two or more to calibrate unasked")
+        help="what the sensor, uncorrected, and the meter showed at one load; two or more calibrate without asking")
     add("--seconds", type=_reads(real(0.1, 3600), "--seconds"), default=10.0, metavar="N",
         help="time to read the sensor at each load (default: 10)")
     add("--meter-gain", type=_reads(real(0, 50), "--meter-gain"), default=1.0, metavar="PERCENT",
@@ -392,7 +393,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", metavar="FILE", help="where to write it, - for stdout (default: the working folder)")
     add("--force", action="store_true", help="replace a file that is there already")
     add("--interactive", action="store_true",
-        help="plots that can be zoomed, drawn by plotly (edgetop[report]); the file has 5 MB then")
+        help="plots that can be zoomed, drawn by plotly (edgetop[report]); the file is 5 MB then")
 
 
 def _add_card(parser: argparse.ArgumentParser) -> None:
@@ -423,7 +424,7 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
     add("sessions", metavar="SESSION", nargs="*", help=f"{_SESSIONS_HELP} (default: the latest)")
     add("--demo", action="store_true", help="play two of the examples that come with edgetop")
     add("--align", choices=["time", "turn", "token"],
-        help="what the sessions have in common at the play head; turn, or time for a single one")
+        help="what the sessions have in common at the play head (default: turn; time for a single session)")
     add("--at", action="append", default=[], metavar="SECONDS",
         help="print the figures at this moment instead of opening the screen (with --align token, at so many tokens); "
         "may be given several times")
@@ -432,7 +433,8 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
 
 def _add_tune(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("model", nargs="?", metavar="MODEL", help="a GGUF file or a name from `edgetop models`; the last one used")
+    add("model", nargs="?", metavar="MODEL",
+        help="a GGUF file or a name from `edgetop models` (default: the last one used)")
     add("--for", dest="goal", choices=["speed", "energy"], default="speed", help="what to optimize (default: speed)")
     add("-r", "--repetitions", type=_reads(integer(2, 100), "-r"), default=5, metavar="N",
         help="rounds of each question, at least 2 (default: 5)")
@@ -514,7 +516,7 @@ def _add_proxy(parser: argparse.ArgumentParser) -> None:
     add("--server", dest="servers", action="append", default=[], metavar="URL",
         help="the server that requests are passed on to, such as http://127.0.0.1:8080 or Ollama's :11434")
     add("--listen", type=_reads(listen_address, "--listen"), default=("127.0.0.1", 8090), metavar="ADDRESS",
-        help="where requests come in (default: 127.0.0.1:8090); a port of 0 takes a free one")
+        help="address to listen on (default: 127.0.0.1:8090); a port of 0 takes a free one")
     add("--keep-text", action="store_true", help="record prompts and replies, too")
     add("--seconds", type=_reads(real(0, LONGEST_WATCH_S), "--seconds"), metavar="N",
         help="print a line a request instead of opening the screen, and end after so long")
@@ -617,7 +619,7 @@ VERBS: dict[str, Verb] = {
         (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT, SYNC_PULSE),
     ),
     "sessions": Verb(
-        "recorded sessions: list, show, totals, tag, note, export, rm, prune, validate, recompute, attach-power ...",
+        "recorded sessions: list, show, totals, tag, note, export, import, rm, prune, validate, recompute and others",
         ("storage", "general"),
         _add_sessions,
     ),

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.figures import LimitedBy
+from edgetop.core.format import format_rate
 from edgetop.core.records import Prediction
 from edgetop.core.sources import (
     CPU_OTHERS,
@@ -111,6 +112,7 @@ MORE_CORES = "try more threads (--threads N) or another quantization: edgetop tu
 ALL_CORES = "all cores compute: another quantization may be faster: edgetop tune"
 
 UNKNOWN = Limit("unknown", "Bottleneck: not known yet.")
+UNKNOWN_AT_END = Limit("unknown", "Bottleneck: not known.")
 
 
 def limit_between(session: Session, t0_us: int, t1_us: int) -> Limit:
@@ -166,6 +168,8 @@ def limit_of_machine(
     if as_expected and prediction.limited_by == "compute":
         text = f"Compute-bound: {use * 100:.0f} % of the memory bandwidth is used."
         return Limit("compute", text, MORE_CORES if idle_cores else ALL_CORES)
+    if expected is not None and tokens_per_s is not None and tokens_per_s < expected.low:
+        return Limit("unknown", f"Slower than predicted (at least {format_rate(expected.low)}); no cause found.")
     return UNKNOWN
 
 

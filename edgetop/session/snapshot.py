@@ -21,7 +21,7 @@ from edgetop.core.figures import OwnCost, Summary, TurnFigures, WatchFigures
 from edgetop.core.records import ModelLoaded
 from edgetop.core.sources import Unavailable
 from edgetop.session.energy import PowerNow, energy_of
-from edgetop.session.limits import BOUNDS, UNKNOWN, Limit, limit_between
+from edgetop.session.limits import BOUNDS, UNKNOWN, UNKNOWN_AT_END, Limit, limit_between
 from edgetop.session.session import Session
 from edgetop.session.summary import TurnResult, add_up, summary_of
 from edgetop.session.turn import Turn, TurnProgress, recent_tokens_per_s, server_words
@@ -145,7 +145,11 @@ def snapshot(session: Session, t_us: int) -> Snapshot:
         absent=dict(session.absent),
         memory=_memory_view(load, readings),
         own_cost=OwnCost(cpu_percent=_value(readings, sources.OWN_CPU), rss_bytes=_bytes(readings, sources.OWN_RSS)),
-        limit=_limit_now(session, last.limit, t_us) if running else last.limit,
+        limit=_limit_now(session, last.limit, t_us)
+        if running
+        else UNKNOWN_AT_END
+        if last.limit is UNKNOWN
+        else last.limit,
         context_used=_context_used(turn, progress, load, t_us),
         n_ctx=None if load is None else load.settings.n_ctx,
         events=session.events_until(t_us),
@@ -171,7 +175,7 @@ def _watch_view(session: Session, readings: dict[str, Reading | Unavailable], t_
 def _limit_now(session: Session, of_turn: Limit, t_us: int) -> Limit:
     """What holds a running turn back now, else what in the machine itself has limited it so far."""
     recent = limit_between(session, t_us - RECENT_LIMIT_US, t_us)
-    return of_turn if recent is UNKNOWN and of_turn.name in BOUNDS else recent
+    return of_turn if recent is UNKNOWN and of_turn.name in {*BOUNDS, "unknown"} else recent
 
 
 def _phase(session: Session, turn: Turn | None, load: ModelLoaded | None, t_us: int) -> Phase:

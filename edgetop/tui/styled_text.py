@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import repeat, zip_longest
+from itertools import accumulate, repeat, zip_longest
 from typing import Literal, NamedTuple
 
 from rich.cells import cell_len, split_graphemes
@@ -306,15 +306,22 @@ def wrapped_row(name: str, sentence: str, width: int) -> list[Line]:
     return [figure_row(name if not at else "", row.rstrip()) for at, row in enumerate(rows)]
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, named: bool = False) -> list[Line]:
-    """Columns as wide as their widest cell, flush right but for the last one; `named` rows begin with a name."""
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int = 0, *, named: bool = False) -> list[Line]:
+    """Columns as wide as their widest cell, flush right but for the last one; `named` rows begin with a name.
+
+    Unless `width` is 0 there are as many of them as have room in it: of a cell that is cut, another figure is read.
+    """
+    widths = [max(map(cell_len, column)) for column in zip(headings, *rows, strict=True)]
+    ends = accumulate(len(BLOCK_GAP) + each for each in widths)
+    shown = sum(end - len(BLOCK_GAP) <= width for end in ends) if width else len(widths)
 
     def line(cells: Sequence[str]) -> str:
-        last = len(cells) - 1
-        return "  ".join(
-            f"{cell:{'<' if at == last or (named and not at) else '>'}{widths[at]}}" for at, cell in enumerate(cells)
-        )
+        blanks = [" " * (width - cell_len(cell)) for width, cell in zip(widths, cells, strict=True)]
+        aligned = [
+            f"{cell}{blank}" if at == len(cells) - 1 or (named and not at) else f"{blank}{cell}"
+            for at, (cell, blank) in enumerate(zip(cells, blanks, strict=True))
+        ]
+        return BLOCK_GAP.join(aligned[: max(1, shown)])
 
     return [line_of(Span(line(headings), "title")), *(line_of(line(row)) for row in rows)]
 

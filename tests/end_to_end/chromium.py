@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Iterator
@@ -37,8 +38,7 @@ class Browser:
         self._driver = driver
         self._width = width
         self._messages: list[dict[str, Any]] = []
-        view = {"width": width, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": width < 500}
-        self._command("Emulation.setDeviceMetricsOverride", **view)
+        self.set_size(width, HEIGHT)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._command("Emulation.setEmulatedMedia", features=[scheme])
 
@@ -58,6 +58,16 @@ class Browser:
         self._driver.get("about:blank")
         self._log("performance")
         self._driver.get(address)
+
+    def set_size(self, width: int, height: int) -> None:
+        """Give the view another size."""
+        view = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self._command("Emulation.setDeviceMetricsOverride", **view)
+
+    def save_picture(self, path: Path) -> None:
+        """Save what the view shows as PNG."""
+        found = self._driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
+        path.write_bytes(base64.b64decode(found["data"]))
 
     def press(self, keys: str) -> None:
         """Type into whatever has the focus."""

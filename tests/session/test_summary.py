@@ -25,7 +25,7 @@ from edgetop.session.snapshot import snapshot
 from edgetop.session.summary import turn_result
 from edgetop.session.turn import Turn
 from tests.support.bench_sessions import PREFILL_W, MadeSession
-from tests.support.demo_session import NOW_US, demo_records
+from tests.support.demo_session import NOW_US, demo_records, ended_records
 from tests.support.recorded_power import SENSORS, record
 from tests.support.recorded_sessions import HEAD, LOADED, MS, START_US, STARTED, S, event, fold, sample, turn
 
@@ -182,6 +182,27 @@ def test_more_threads_are_advised_only_where_there_are_more_cores(threads: int, 
     limit = snapshot(fold(records), NOW_US).limit
     assert limit.name == "compute"
     assert advice in limit.hint
+
+
+@pytest.mark.parametrize("predicted", [True, False])
+@pytest.mark.parametrize("ended", [True, False])
+def test_why_a_bottleneck_is_not_known_is_true(predicted: bool, ended: bool) -> None:
+    fast = Interval(value=120.0, low=100.0, high=140.0, u_systematic=0.0, u_random=0.0)
+    records: list[Record] = []
+    for each in ended_records() if ended else demo_records():
+        if not isinstance(each, Predicted):
+            records.append(each)
+        elif predicted:
+            slow = replace(each.prediction, bandwidth_bytes_per_s=1e12, decode_tokens_per_s=fast)
+            records.append(replace(each, prediction=slow))
+    session = fold(records)
+    limit = snapshot(session, session.end_us if ended else NOW_US).limit
+    assert limit.name == "unknown"
+    assert limit.sentence == (
+        "Slower than predicted (at least 100 tok/s); no cause found."
+        if predicted
+        else f"Bottleneck: not known{'' if ended else ' yet'}."
+    )
 
 
 def test_speed_without_the_pauses_stands_beside_the_speed() -> None:

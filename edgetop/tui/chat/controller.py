@@ -20,7 +20,7 @@ from edgetop.live.chat_commands import Chat, loaded_line, reasoning_summary, sto
 from edgetop.live.chat_session import SETTLE_S, LiveSession
 from edgetop.live.conversation import Notice
 from edgetop.live.history import code_blocks, estimate_context, harmless
-from edgetop.session.energy import energy_of
+from edgetop.session.energy import NOT_REACHED, energy_of
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot
 from edgetop.session.turn import Turn, decode_tokens_per_s, first_token_s
@@ -47,6 +47,31 @@ def figures_line(figures: TurnFigures, finished: TurnFinished, level: GlyphLevel
     return f" {glyphs_for(level).dot} ".join([*parts, *stop_words(finished)])
 
 
+class PendingEnergy(NamedTuple):
+    """An answer that has ended, and whose energy still waits for readings."""
+
+    reply: int
+    figures: TurnFigures
+    finished: TurnFinished
+
+
+def _show_final_energy(
+    chat: ChatView, pending: list[PendingEnergy], session: Session, t_us: int, level: GlyphLevel
+) -> None:
+    """Put the energy below the answers for which it has become final by `t_us`, or will not come; they wait no more."""
+    for answer in pending[:]:
+        turn = next(turn for turn in reversed(session.turns) if turn.started.turn == answer.finished.turn)
+        energy = energy_of(session, t_us).turn(turn)
+        if isinstance(energy, Unavailable):
+            ended = turn.finished
+            done = energy is not NOT_REACHED and ended is not None and t_us - ended.t_us > SETTLE_S * US_PER_S
+        elif done := energy.final:
+            figures = replace(answer.figures, energy=energy)
+            chat.set_figures(answer.reply, figures_line(figures, answer.finished, level))
+        if done:
+            pending.remove(answer)
+
+
 TURNS_SHOWN = 20
 """Of a long session, so many turns before the play head can be scrolled to; what is before them is sought instead."""
 
@@ -67,6 +92,7 @@ class RecordedChat:
         """Of that turn, which are written."""
         self._closed = True
         """That turn's end is written, too."""
+        self._pending: list[PendingEnergy] = []
 
     def set_level(self, level: GlyphLevel) -> None:
         """Use other characters from now on."""
@@ -74,8 +100,11 @@ class RecordedChat:
 
     def show(self, t_us: int) -> None:
         """Bring the chat to `t_us`. Going on in the same turn appends; all else writes the chat anew."""
-        if t_us == self._t_us:
-            return
+        if t_us != self._t_us:
+            self._move(t_us)
+        _show_final_energy(self._chat, self._pending, self._session, t_us, self._level)
+
+    def _move(self, t_us: int) -> None:
         index = self._session.turn_at(t_us)
         goes_on = t_us > self._t_us >= 0 and index == self._turn and not self._loaded_since(t_us)
         self._t_us = t_us
@@ -91,6 +120,7 @@ class RecordedChat:
     def _write(self, index: int | None, t_us: int) -> None:
         chat, session = self._chat, self._session
         chat.clear()
+        self._pending.clear()
         self._turn, self._tokens, self._closed = index, 0, True
         first = 0 if index is None else max(0, index + 1 - TURNS_SHOWN)
         if first:
@@ -107,6 +137,7 @@ class RecordedChat:
             self._go_on(turn, t_us)
         for load in loads:
             chat.add_message("note", loaded_line(load))
+        _show_final_energy(chat, self._pending, session, t_us, self._level)
 
     def _go_on(self, turn: Turn, t_us: int) -> None:
         """Append what the turn has got until `t_us`."""
@@ -115,7 +146,7 @@ class RecordedChat:
         self._tokens = tokens
         finished = turn.finished_at(t_us)
         if finished is not None:
-            _finish(self._chat, turn, finished, self._level)
+            self._pending.append(_finish(self._chat, turn, finished, self._level))
             self._closed = True
 
 
@@ -142,7 +173,7 @@ def _append(chat: ChatView, turn: Turn, begin: int, end: int) -> None:
         chat.append_text(text, part)
 
 
-def _finish(chat: ChatView, turn: Turn, finished: TurnFinished, level: GlyphLevel) -> None:
+def _finish(chat: ChatView, turn: Turn, finished: TurnFinished, level: GlyphLevel) -> PendingEnergy:
     if turn.reply and turn.reply[-1].part == "reasoning":
         chat.end_reasoning(reasoning_summary(turn, len(turn.reply) - 1))
     progress = turn.progress(finished.t_us)
@@ -151,7 +182,7 @@ def _finish(chat: ChatView, turn: Turn, finished: TurnFinished, level: GlyphLeve
         decode_tokens_per_s=decode_tokens_per_s(progress),
         first_token_s=first_token_s(progress),
     )
-    chat.finish(figures_line(figures, finished, level))
+    return PendingEnergy(chat.finish(figures_line(figures, finished, level)), figures, finished)
 
 
 def reply_between(turn: Turn, begin: int, end: int) -> Iterator[tuple[int, str]]:
@@ -173,14 +204,6 @@ NOTICE_S = 6.0
 
 CONTEXT_WARNING_SHARE = 0.8
 """From this share on an answer of some length may not fit into the rest of the context."""
-
-
-class PendingEnergy(NamedTuple):
-    """An answer that has ended, and whose energy still waits for readings."""
-
-    reply: int
-    figures: TurnFigures
-    finished: TurnFinished
 
 
 class ChatController(Chat):
@@ -242,19 +265,7 @@ class ChatController(Chat):
 
     def show_final_energy(self, t_us: int) -> None:
         """Put the energy below the answers for which it has become final by `t_us`."""
-        for answer in self._pending[:]:
-            session = self.live.session
-            turn = next(turn for turn in reversed(session.turns) if turn.started.turn == answer.finished.turn)
-            energy = energy_of(session, t_us).turn(turn)
-            if isinstance(energy, Unavailable):
-                done = t_us - session.relative(answer.finished.t_us) > SETTLE_S * US_PER_S
-            else:
-                done = energy.final
-                if done:
-                    figures = replace(answer.figures, energy=energy)
-                    self._chat.set_figures(answer.reply, figures_line(figures, answer.finished, self.level))
-            if done:
-                self._pending.remove(answer)
+        _show_final_energy(self._chat, self._pending, self.live.session, t_us, self.level)
 
     def _warn_of_context(self, now: Snapshot) -> None:
         """Say once that the context is nearly full, before an answer is cut short by it."""

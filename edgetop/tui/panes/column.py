@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.geometry import Size
 
 from edgetop.core.sources import Unavailable
 from edgetop.tui.panes.energy import EnergyPane, contents, measuring
@@ -130,14 +131,14 @@ class NowWidget(LinesWidget):
         super().__init__(id="now")
         self._view: View | None = None
 
-    def rows(self, column_rows: int, view: View | None) -> int:
-        """How many rows it takes of a column."""
-        return (BOX_ROWS if column_rows >= TALL_ROWS else 1) + len(self._reason(view))
+    def rows(self, column: Size, view: View | None) -> int:
+        """How many rows it takes of a column, which may have another width than it has yet."""
+        return (BOX_ROWS if column.height >= TALL_ROWS else 1) + len(self._reason(view, column.width))
 
-    def _reason(self, view: View | None) -> list[Line]:
+    def _reason(self, view: View | None, width: int) -> list[Line]:
         """Why there is no power, where that is so."""
         power = None if view is None or not has_no_power(view) else view.snapshot.power
-        return _no_power(power, self.size.width) if isinstance(power, Unavailable) else []
+        return _no_power(power, width) if isinstance(power, Unavailable) else []
 
     def show(self, view: View) -> None:
         """Draw `view`."""
@@ -145,7 +146,7 @@ class NowWidget(LinesWidget):
         width, height = self.size
         if not self.display or width < 20 or height < 1:
             return
-        reason = self._reason(view)
+        reason = self._reason(view, width)
         head = box(view, width) if height - len(reason) >= BOX_ROWS else [line_of(" ", *now_line(view))]
         lines = [*head, *reason]
         self.show_lines([for_level(fit(line, width), view.level) for line in lines[:height]], width)
@@ -299,7 +300,7 @@ class PaneColumn(Vertical):
 
     def on_resize(self, event: events.Resize) -> None:
         """Share the new number of rows."""
-        self._share(event.size.height)
+        self._share(event.size)
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -338,6 +339,8 @@ class PaneColumn(Vertical):
         if folded != self._folded:
             self._folded = folded
             self._apply()
+        elif folded and not self.zoomed and self.now.rows(self.size, view) != self.now.size.height:
+            self._share(self.size)  # the reason has become longer or shorter
         view = self.with_layout(view)
         self.now.show(view)
         for title in [self.zoomed] if self.zoomed else self.shown:
@@ -407,13 +410,13 @@ class PaneColumn(Vertical):
             pane.display = title == self.zoomed if self.zoomed else title in self.shown
             if self.children[index] is not pane:
                 self.move_child(pane, before=index)
-        self._share(self.size.height)
+        self._share(self.size)
 
-    def _share(self, rows: int) -> None:
+    def _share(self, size: Size) -> None:
         if self.zoomed:
             self._widgets[self.zoomed].styles.height = "1fr"
             return
-        head = self.now.rows(rows, self._view)
+        head = self.now.rows(size, self._view)
         self.now.styles.height = head
-        for title, height in share_rows(self.shown, max(0, rows - head)).items():
+        for title, height in share_rows(self.shown, max(0, size.height - head)).items():
             self._widgets[title].styles.height = height

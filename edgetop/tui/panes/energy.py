@@ -32,7 +32,6 @@ from edgetop.tui.styled_text import (
     Line,
     Span,
     figure_grid,
-    figure_row,
     figure_span,
     figure_text,
     joined,
@@ -109,7 +108,7 @@ class EnergyPane(Pane):
         if energy is None or isinstance(energy, ServedEnergy):
             return self.render(view, width, height)
         is_wide = width >= SIDE_BY_SIDE_COLUMNS
-        figures, basis = _figures(view, energy, is_wide=is_wide), _basis_rows(energy, width)
+        figures, basis = _figures(view, energy, width), _basis_rows(energy, width)
         if not is_wide and len(figures) + len(basis) + TURNS_MIN + 2 > height:
             figures = figures[:FIGURE_ROWS_MIN]
         figures += basis
@@ -266,36 +265,43 @@ ENERGY_ROWS = sorted(
 """Energies before powers."""
 
 
-def _figures(view: View, turn: Energy, *, is_wide: bool) -> list[Line]:
+def _figures(view: View, turn: Energy, width: int) -> list[Line]:
     """The figures of the turn beside those of the session, each with its interval; a short name says its unit."""
     session = view.snapshot.summary.energy
     both = [("this turn", turn), *([("session", session)] if session is not None else [])]
-    short = {figure: "" if is_wide else figure.heading for figure in ENERGY_ROWS}
-    lines = table(
-        ("", *(name for name, _ in both), "unit"),
-        [
-            (
-                short[figure] or figure.label,
-                *(_range(value_of(each, figure.column)) for _, each in both),
-                "" if short[figure] else figure.unit,
-            )
-            for figure in ENERGY_ROWS
-        ],
-        named=True,
-    )
+    rows = []
+    for figure in ENERGY_ROWS:
+        short = "" if width >= SIDE_BY_SIDE_COLUMNS else figure.heading
+        values = [value_of(each, figure.column) for _, each in both]
+        rows.append((short or figure.label, values, "" if short else figure.unit))
+    lines = _interval_table(("", *(name for name, _ in both), "unit"), rows, width, view.level)
     if session is not None:
         lines.append(line_of(f"Session total: {format_significant(session.gross_j.value / J_PER_WH)} Wh."))
         if view.price is not None:
             cost = cost_of(session, view.price)
             lines.append(line_of(f"Session cost: {format_significant(cost.total.value, 2)} {cost.currency}."))
     in_use = [
-        (figure.label, _range(value), figure.unit)
+        (figure.label, [value], figure.unit)
         for figure in OF_SESSION
         if figure.name.startswith("duty.") and (value := value_of(view.snapshot.summary, figure.name)) is not None
     ]
     if in_use:
-        lines += [(), *table(("in use", "", "unit"), in_use, named=True)]
+        lines += [(), *_interval_table(("in use", "", "unit"), in_use, width, view.level)]
     return lines
+
+
+def _interval_table(
+    headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Interval | None], str]], width: int, level: GlyphLevel
+) -> list[Line]:
+    """Names, figures with the ends of their intervals, and units; in less room half an interval, and energies alone."""
+    lines = table(headings, [(name, *map(_range, values), unit) for name, values, unit in rows], named=True)
+    if max(map(width_of, lines)) <= width:
+        return lines
+    short = [
+        (name, *("n/a" if each is None else f"{_with_interval(each, level)} {unit}".strip() for each in values), "")
+        for name, values, unit in rows[: FIGURE_ROWS_MIN - 1]
+    ]
+    return table((*headings[:-1], ""), short, width, named=True)
 
 
 def _range(figure: Interval | None) -> str:
@@ -309,8 +315,8 @@ def _basis_rows(energy: Energy, width: int) -> list[Line]:
     hint = f" To fix it: {energy.grade_hint}." if energy.grade_hint else ""
     estimated = f", {energy.estimated_share:.0%} estimated" if energy.estimated_share > 0 else ""
     return [
-        figure_row("from", f"{energy.source}: {covers}, {energy.method} window{estimated}"),
-        figure_row("intervals", "95 %, of the meter's error; compare adds the turns' spread"),
+        *wrapped_row("from", f"{energy.source}: {covers}, {energy.method} window{estimated}", width),
+        *wrapped_row("intervals", "95 %, of the meter's error; compare adds the turns' spread", width),
         *(wrapped_row("flags", ", ".join(map(flag_text, energy.flags)), width) if energy.flags else []),
         *wrapped_row(f"grade {energy.grade}", f"{energy.grade_reason}.{hint}" if energy.grade_reason else "", width),
         *(wrapped_row("not final", "readings of this turn are still to come.", width) if not energy.final else []),
@@ -343,7 +349,7 @@ def _turn_table(view: View, count: int, width: int) -> list[Line]:
     gross_j = [0.0 if turn.figures.energy is None else turn.figures.energy.gross_j.value for turn in turns]
     sums_j = list(accumulate(gross_j, initial=view.history.earlier_j(count)))[1:]
     columns = _turn_columns({turn.number: sum_j for turn, sum_j in zip(turns, sums_j, strict=True)}, view.level)
-    heading, *lines = turn_table(columns, turns)
+    heading, *lines = turn_table(columns, turns, width)
     room = width - width_of(heading) - len(BLOCK_GAP)
     if room < BAR_COLUMNS_MIN:
         return [heading, *lines]

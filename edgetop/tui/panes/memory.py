@@ -100,7 +100,7 @@ class MemoryPane(Pane):
             ),
         ]
         reason = _why_unknown(view)
-        way = [*_weight_path(view), *_layers_by_device(view, width)]
+        way = [*_weight_path(view, width), *_layers_by_device(view, width)]
         figures = figure_grid([*_figures(view), *more], min(width, 2 * FIGURE_COLUMNS + len(BLOCK_GAP)))
         # Below each other, the way comes first: the figures stand in the pane that is not zoomed, too.
         below = side_by_side(*((figures, way) if width >= SIDE_BY_SIDE_COLUMNS else (way, figures)), width)
@@ -147,7 +147,7 @@ def _stack(view: View, width: int, height: int) -> tuple[list[Line], list[Figure
     return stacked_chart(layers, total, Axis(unit), width, height, view.level)
 
 
-def _weight_path(view: View) -> list[Line]:
+def _weight_path(view: View, width: int) -> list[Line]:
     """The way of the weights to where they are used: the rate of each hop, what it can do, and which one holds back."""
     load, limit = view.snapshot.load, view.snapshot.limit.name
     if load is None or load.engine.server:
@@ -183,7 +183,7 @@ def _weight_path(view: View) -> list[Line]:
         )
         for name, rate, most, note in hops
     ]
-    return table(("weights", "read/s", "can do", "use", ""), rows, named=True)
+    return table(("weights", "read/s", "can do", "use", ""), rows, width, named=True)
 
 
 def _rate(bytes_per_s: float | None) -> str:
@@ -268,9 +268,9 @@ def _bar(view: View, width: int) -> Line:
     if memory.rest_bytes is not None:
         parts = [
             ("w", memory.weights_bytes or 0, "graph"),
-            ("k", memory.kv_bytes or 0, "accent"),
-            ("c", memory.compute_bytes or 0, "prefill"),
-            ("r", memory.rest_bytes, "warning"),
+            ("k", memory.kv_bytes or 0, "prefill"),
+            ("c", memory.compute_bytes or 0, "accent"),
+            ("r", memory.rest_bytes, "good"),
         ]
     # The kernel counts what is mapped from the model's file as free, not as used.
     own_used = rss if memory.anonymous_bytes is None else memory.anonymous_bytes

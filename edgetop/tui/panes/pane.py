@@ -87,9 +87,10 @@ TURN_J_PER_TOKEN: Final = Column[NumberedTurn](
 """The columns that the tables of turns of several panes have."""
 
 
-def turn_table(columns: Sequence[Column[NumberedTurn]], turns: Sequence[NumberedTurn]) -> list[Line]:
+def turn_table(columns: Sequence[Column[NumberedTurn]], turns: Sequence[NumberedTurn], width: int) -> list[Line]:
     """A row for each turn, the headings above."""
-    return table([column.heading for column in columns], [[column.text(turn) for column in columns] for turn in turns])
+    rows = [[column.text(turn) for column in columns] for turn in turns]
+    return table([column.heading for column in columns], rows, width)
 
 
 class Scales:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from edgetop.core.format import format_duration, format_significant
 from edgetop.core.sources import Unavailable
 from edgetop.session.energy import PowerNow
@@ -21,10 +23,14 @@ from edgetop.tui.styled_text import (
     sentence,
     side_by_side,
     table,
+    wrapped_row,
 )
 
 STACK_ROWS = 8
 """From this height on rails are shown as a stack."""
+
+OTHER_SHARE = 0.02
+"""Of the headline, what its parts must leave to be named."""
 
 IDLE_SHARE = 1.1
 """Up to so much of the idle power the device is idle."""
@@ -75,7 +81,7 @@ class PowerPane(Pane):
         power = view.snapshot.power
         if isinstance(power, Unavailable):
             return self.render(view, width, height)
-        figures, rails = _figures(view, power), _rail_table(view, power)
+        figures, rails = _figures(view, power, width), _rail_table(view, power, width)
         below = max(len(figures), len(rails)) if width >= SIDE_BY_SIDE_COLUMNS else len(figures) + len(rails) + 1
         rows = max(6, height * 4 // 10, height - below)
         columns = width - FIGURE_COLUMNS - len(BLOCK_GAP)
@@ -99,9 +105,28 @@ def _stack(view: View, width: int, height: int) -> tuple[list[Line], list[Figure
             Layer(name.removeprefix("power."), view.value(name) or 0.0, view.history.channel(name, count))
             for name in view.history.power_parts()
         ]
-        return sorted(parts, key=lambda layer: -layer.latest)
+        parts.sort(key=lambda layer: -layer.latest)
+        other_w = _other_w(view)
+        if not parts or not other_w:
+            return parts
+        total = view.history.power(count)
+        values = [
+            None if watts is None else max(0.0, watts - sum(each or 0.0 for each in rails))
+            for watts, *rails in zip(total.values, *(part.series.values for part in parts), strict=False)
+        ]
+        return [*parts, Layer("other", other_w, replace(total, values=values))]
 
     return stacked_chart(layers, view.history.power, Axis("W"), width, height, view.level)
+
+
+def _other_w(view: View) -> float:
+    """What the headline has beyond the parts that its own sensor reads as well; 0 where that is next to nothing."""
+    power = view.snapshot.power
+    parts = [view.value(name) for name in view.history.power_parts()]
+    if isinstance(power, Unavailable) or not parts:
+        return 0.0
+    other_w = power.power_w - sum(each or 0.0 for each in parts)
+    return other_w if other_w > OTHER_SHARE * power.power_w else 0.0
 
 
 def _idle_figure(power: PowerNow) -> Figure:
@@ -145,13 +170,13 @@ def no_power_lines(missing: Unavailable, width: int, height: int) -> list[Line]:
     return [*reason[: height - 1], line_of("To fix it: ", Span("edgetop doctor", "accent"))]
 
 
-def _figures(view: View, power: PowerNow) -> list[Line]:
+def _figures(view: View, power: PowerNow, width: int) -> list[Line]:
     energy = view.snapshot.summary.energy
     rows = [
         figure_row("now", f"{format_significant(power.power_w)} W, {format_duration(power.age_us / 1e6)} ago"),
         figure_row("idle", "not known yet" if power.idle_w is None else f"{format_significant(power.idle_w)} W"),
         figure_row("covers", view.covers(power.scope)),
-        figure_row("read from", ", ".join(power.channels)),
+        *wrapped_row("read from", ", ".join(power.channels), width),
     ]
     if energy is not None:
         rows[2:2] = [
@@ -161,7 +186,7 @@ def _figures(view: View, power: PowerNow) -> list[Line]:
     return rows
 
 
-def _rail_table(view: View, power: PowerNow) -> list[Line]:
+def _rail_table(view: View, power: PowerNow, width: int) -> list[Line]:
     """Machines and rails with what they draw, and their share of the headline where they are parts of it."""
     parts, total = set(view.history.power_parts()), power.power_w
     rows = [(each.host, f"{format_significant(each.power_w)} W", _share(each.power_w, total)) for each in power.hosts]
@@ -170,7 +195,11 @@ def _rail_table(view: View, power: PowerNow) -> list[Line]:
         (name.removeprefix("power."), f"{format_significant(watts)} W", _share(watts, total) if name in parts else "")
         for name, watts in sorted([*own, *view.rails()], key=lambda rail: -rail[1])
     ]
-    return table(("rail", "now", "of all"), rows, named=True) if rows else [figure_row("rails", "this meter has none")]
+    if other_w := _other_w(view):
+        rows.append(("other", f"{format_significant(other_w)} W", _share(other_w, total)))
+    if not rows:
+        return [figure_row("rails", "this meter has none")]
+    return table(("rail", "now", "of all"), rows, width, named=True)
 
 
 def _share(part_w: float, total_w: float) -> str:

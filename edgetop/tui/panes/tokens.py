@@ -153,14 +153,14 @@ class TokensPane(Pane):
         figures = [*_limit(view, width), *_server(turn), *grid]
         rows = height - chart_rows
         if not is_wide:
-            turns = turn_table(TURN_COLUMNS, view.history.turns(max(TURNS_MIN, rows - len(figures) - 2)))
+            turns = turn_table(TURN_COLUMNS, view.history.turns(max(TURNS_MIN, rows - len(figures) - 2)), width)
             return [*_chart(view)(width, chart_rows), *figures, (), *turns][:height]
         half = (width - len(BLOCK_GAP)) // 2
         by_context = history_chart(
             view.history.speed_by_context, Axis("tok/s", _tone(view)), half, chart_rows, view.level
         )
         charts = side_by_side(_chart(view)(half, chart_rows), by_context, width)
-        turns = turn_table(TURN_COLUMNS, view.history.turns(rows - 1))
+        turns = turn_table(TURN_COLUMNS, view.history.turns(rows - 1), width)
         return [*charts, *side_by_side(figures, turns, width)][:height]
 
 
@@ -249,13 +249,29 @@ def _render_watch(view: View, watch: WatchView, width: int, height: int) -> list
     if figures.generated_tokens is None:
         return paragraph(NO_COUNT, width, "dim")
     lines = [
-        joined([line_of("generated ", Span(counted(figures), "accent")), _requests(watch)], width),
-        joined([line_of("prompts ", _count(figures.prompt_tokens), " tokens"), _mean(figures)], width),
+        joined(
+            [
+                line_of("generated ", Span(counted(figures), "accent"), " tokens"),
+                line_of("prompts ", _count(figures.prompt_tokens), " tokens"),
+            ],
+            width,
+        ),
     ]
     if figures.left_out_s:
         lines += paragraph(f"{format_duration(figures.left_out_s)} left out: {figures.left_out}.", width, "warning")
-    chart = history_chart(view.history.served, Axis("tok/s"), width, height - len(lines), view.level)
-    return [*chart, *lines]
+    beside = [
+        Figure("mean", figure_text(figures.tokens_per_s), "tok/s", "headline"),
+        *(
+            Figure(name, f"{count:.0f}")
+            for name, count in (("running", watch.requests_running), ("waiting", watch.requests_waiting))
+            if count is not None
+        ),
+    ]
+
+    def chart(columns: int, rows: int) -> list[Line]:
+        return history_chart(view.history.served, Axis("tok/s", lambda *_: "headline"), columns, rows, view.level)
+
+    return [*beside_figures(chart, beside, width, height - len(lines)), *lines]
 
 
 def _watch_summary(watch: WatchView) -> list[Line]:
@@ -274,8 +290,3 @@ def _requests(watch: WatchView) -> Line:
         return ()
     waiting = f" · {watch.requests_waiting:.0f} waiting" if watch.requests_waiting is not None else ""
     return line_of(Span(f"{watch.requests_running:.0f} running{waiting}", "accent"))
-
-
-def _mean(figures: WatchFigures) -> Line:
-    rate = figures.tokens_per_s
-    return () if rate is None else line_of("mean ", Span(format_significant(rate), "accent"), " while generating")

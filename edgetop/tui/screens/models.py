@@ -183,7 +183,7 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
         survey: ModelAssessments,
         *,
         currency: str = "EUR",
-        enter_does: str = "loads",
+        enter_does: str = "Load",
         server: ServerChoice | None = None,
         loaded: Path | None = None,
         ask_in_turn: Callable[[Sequence[Contestant], str], None] | None = None,

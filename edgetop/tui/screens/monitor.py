@@ -195,6 +195,11 @@ class Monitor(Vertical):
             yield self.main
             yield self.panes
 
+    def on_resize(self, _event: events.Resize) -> None:
+        """Draw for the new size: what the screen does for it may come before its parts have theirs."""
+        if isinstance(self.screen, MonitorScreen):
+            self.screen.draw_soon()
+
     def set_level(self, level: GlyphLevel) -> None:
         """Draw the border of the main box with other glyphs."""
         self.main.remove_class(*LEVELS).add_class(level)
@@ -224,9 +229,12 @@ class Monitor(Vertical):
     def show(self, view: View) -> View:
         """Draw meters and panes. Returns `view` with the layout of the panes."""
         view = self.panes.with_layout(view)
-        layout = "wide" if self.layout_name == "stacked" else self.layout_name
+        is_zoomed = bool(self.panes.zoomed)
+        # The lines of the other panes would take what a zoomed one is to have.
+        alone = is_zoomed and self.layout_name == "narrow"
+        layout = "wide" if alone or self.layout_name == "stacked" else self.layout_name
         self.meters.show(view, layout)
-        if layout == "wide" or self.panes.zoomed:
+        if layout == "wide" or is_zoomed:
             self.panes.show(view)
         return view
 

@@ -232,7 +232,7 @@ class PlaybackBar(LinesWidget):
 
 def _playback_lines(playback: Playback, width: int, level: GlyphLevel) -> tuple[list[Line], tuple[int, int]]:
     """The lines in `width` cells, and where the bar begins in the first one and its length."""
-    mark = (">" if playback.playing else "=") if level == "ascii" else "▶" if playback.playing else "‖"
+    mark = (">" if playback.playing else "||") if level == "ascii" else "▶" if playback.playing else "‖"
     state = Span(f"{mark} {playback.speed:g}x", "headline" if playback.playing else "warning")
     clock = f"{_position(playback, playback.position)} / {_position(playback, playback.length)}"
     left = line_of(state, f"  {clock}  ")

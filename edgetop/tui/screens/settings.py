@@ -198,7 +198,7 @@ def _columns(editor: SettingsEditor, width: int) -> Sequence[Column[Row]]:
     return (names, values, origins) if width >= WIDE_COLUMNS else (names, values)
 
 
-def about_lines(row: Row | None, editor: SettingsEditor, width: int, height: int) -> list[Line]:
+def about_lines(row: Row | None, editor: SettingsEditor, width: int, height: int, level: GlyphLevel) -> list[Line]:
     """What the setting does, where its value comes from and when a change takes effect, in `height` lines."""
     if not isinstance(row, Option):
         return []
@@ -206,7 +206,7 @@ def about_lines(row: Row | None, editor: SettingsEditor, width: int, height: int
     origin = f"from {one_line(editor.settings.origin(row))}" if editor.origin(row) == "file" else editor.origin(row)
     choices = ", ".join(editor.choices(row)) if not row.is_switch else ""
     parts = [in_words(row), f"One of {choices}." if choices else "", row.about, f"Also {ways}."]
-    head = Span(shortened(f"{origin}; takes effect {effect_of(row)}", width, "ascii"), "accent")
+    head = Span(shortened(f"{origin}; takes effect {effect_of(row)}", width, level), "accent")
     wrapped = [line_of(part.rstrip()) for part in wrap(" ".join(part for part in parts if part), max(1, width))]
     return [line_of(head), *wrapped][:height]
 
@@ -275,7 +275,7 @@ class SettingsScreen(ListScreen[Row, None]):
     def _draw_around(self) -> None:
         super()._draw_around()
         height = ABOUT_ROWS if self.has_class("high") else ABOUT_ROWS_SMALL
-        self._show("about", about_lines(self._chosen, self._editor, self._width, height))
+        self._show("about", about_lines(self._chosen, self._editor, self._width, height, self._level))
 
     @property
     def _option(self) -> Option[object] | None:

@@ -92,6 +92,7 @@ async def test_where_panes_are_folded_a_zoom_opens_one_over_the_chat(size: tuple
             await until_shown(pilot, "\n pwr>8.69 W")
         await pilot.press("z")
         await until(pilot, lambda: panes_of(app) == ["POWER"], "the power pane")
+        assert " pwr>" not in text_of(app), "the lines of the other panes leave it their room"
         assert re.search(r"core +6\.12 W", text_of(app))
         assert level != "ascii" or text_of(app).isascii()
         await pilot.press("escape")
@@ -197,3 +198,29 @@ def test_where_nothing_can_be_written_the_screen_goes_on(tmp_path: Path) -> None
     layout_store = LayoutStore(tmp_path / "file" / "layout.json")
     layout_store.change(span="1 h")
     assert layout_store.layout.span == "1 h"
+
+
+async def settled_rows(pilot: Any, app: DemoApp) -> list[str]:
+    """The screen once nothing of it changes any more."""
+    rows, before = rows_of(app), None
+    while rows != before:
+        await pilot.pause(0.4)
+        rows, before = rows_of(app), rows
+    return rows
+
+
+@pytest.mark.parametrize("power", [True, False])
+async def test_a_screen_of_another_size_is_the_one_that_would_have_begun_with_it(power: bool) -> None:
+    sizes = ((80, 24), (40, 12), (200, 60), (60, 20), (120, 36))
+    drawn = {}
+    for size in sizes:
+        fresh = DemoApp(demo_records(power=power))
+        async with fresh.run_test(size=size) as pilot:
+            await until(pilot, lambda fresh=fresh: fresh.played, "all was played")  # type: ignore[misc]
+            drawn[size] = await settled_rows(pilot, fresh)
+    app = DemoApp(demo_records(power=power))
+    async with app.run_test(size=(160, 48)) as pilot:
+        await until(pilot, lambda: app.played, "all was played")
+        for size in sizes:
+            await pilot.resize_terminal(*size)
+            await until(pilot, lambda size=size: rows_of(app) == drawn[size], f"the screen of {size}")  # type: ignore[misc]

@@ -15,6 +15,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.session.limits import Limit
 from edgetop.tui.panes.column import PANES, TITLES
 from edgetop.tui.panes.pane import View, view_of
+from edgetop.tui.styled_text import width_of
 from edgetop.tui.themes import LEVELS, GlyphLevel
 from tests.support.demo_session import (
     LOADED,
@@ -123,6 +124,21 @@ def test_a_zoomed_pane_fits_into_any_room_with_any_glyphs(title: str, power: boo
             assert len(lines) == height
             assert {cell_len(line) for line in lines} == {width}
             assert level != "ascii" or "\n".join(lines).isascii()
+
+
+@pytest.mark.parametrize("title", TITLES)
+@pytest.mark.parametrize("width", [36, 46, 56, 76, 96, 99, 116, 156])
+def test_no_figure_of_a_zoomed_pane_is_cut(title: str, width: int) -> None:
+    for line in PANES[title].render_zoomed(demo_view(), width, 60):
+        assert width_of(line) <= width, "".join(span.text for span in line)
+
+
+def test_what_a_meter_has_beyond_its_rails_is_named() -> None:
+    text = drawn("power", demo_view(), 120, 36, zoomed=True)
+    assert re.search(r"other +0\.911 W +10%", text)
+    rows = text.splitlines()
+    (legend,) = [row for row in rows if "other" in row and "0.911 W" in row and "%" not in row]
+    assert re.search(r"░ other +0\.911 W", legend)
 
 
 def test_memory_has_a_bar_and_a_history_where_there_is_room() -> None:
