@@ -34,7 +34,7 @@ from benchmarks.fleet import simulated_hosts
 from edgetop.inference.scripted import Reply
 from edgetop.io import json
 from edgetop.session.store import example_pair
-from tests.end_to_end.chromium import browser
+from tests.end_to_end.chromium import Browser, browser
 from tests.support.demo_session import DemoApp, demo_records
 from tests.support.eventually import eventually
 from tests.support.isolated_home import IsolatedHome
@@ -176,12 +176,21 @@ def draw_served(folder: Path) -> None:
                         page.visit(address)
                         drawn = "return document.body.classList.contains('-first-byte')"
                         eventually(lambda page=page, drawn=drawn: page.run(drawn), "the screen is drawn")
-                        time.sleep(3.0)
+                        settle(page, folder / f"serve-{width}x{height}.png")
                         page.press("\ue010")  # End
-                        time.sleep(3.0)
-                        page.save_picture(folder / f"serve-{width}x{height}.png")
+                        settle(page, folder / f"serve-{width}x{height}.png")
             finally:
                 process.kill()
+
+
+def settle(page: Browser, png: Path) -> None:
+    """Save what the page shows once it does not change any more."""
+    before = b""
+    for _ in range(20):
+        time.sleep(3.0)
+        page.save_picture(png)
+        if before == (before := png.read_bytes()):
+            break
 
 
 def svg_of(styled: str, size: tuple[int, int]) -> str:

@@ -44,6 +44,9 @@ FOCUS = (
 )
 """Keys work once the screen is drawn, before anybody clicks on it."""
 
+VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+"""A phone shows the page in its own width, so that the text can be read there."""
+
 TERMINAL = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
 """What the browser's terminal can do."""
 
@@ -68,7 +71,8 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: 
     token = secrets.token_urlsafe(TOKEN_BYTES)
     port = listening.getsockname()[1]
     name = f"[{host}]" if ":" in host else host
-    print_status(f"http://{name}:{port}/?{TOKEN}={token}\nCtrl+C ends it")
+    print_status(f"http://{name}:{port}/?{TOKEN}={token}")
+    print_status("Ctrl+C ends it")
     if not is_loopback(host):
         print_error(
             "anybody on the network who learns this address types here, and what is sent is not encrypted",
@@ -113,7 +117,8 @@ def application(command: str, token: str, cookie: str) -> web.Application:
         server.public_url = f"{request.scheme}://{request.host}"
         response = await server.handle_index(request)
         if isinstance(response, web.Response):
-            response.text = (response.text or "").replace("</body>", f"{FOCUS}</body>")
+            page = (response.text or "").replace("<head>", f"<head>{VIEWPORT}")
+            response.text = page.replace("</body>", f"{FOCUS}</body>")
         response.headers.update(HEADERS)
         response.set_cookie(cookie, token, httponly=True, samesite="Strict")
         return response

@@ -60,7 +60,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         assert process.stderr is not None
         try:
-            found = re.match(r"http://(127\.0\.0\.1:\d+)/\?token=(\S{32,})", process.stderr.readline())
+            found = re.match(r"http://(127\.0\.0\.1:\d+)/\?token=(\S{32,})\n", process.stderr.readline())
             assert found is not None
             yield Served(process, *found.groups())
         finally:
@@ -101,6 +101,8 @@ def test_a_screen_is_drawn_takes_keys_and_ends_in_chromium(served: Served, tmp_p
         page.visit(served.address)
         eventually(lambda: page.run("return document.body.classList.contains('-first-byte')"), "the screen is drawn")
         assert not page.run("return document.body.classList.contains('-closed')")
+        page.set_size(400, 700)
+        assert page.run("return document.documentElement.clientWidth") == 400
         assert {address.split("/")[2] for address in page.sent() if not address.startswith("chrome")} == {served.host}
 
         def closed_by_key() -> bool:

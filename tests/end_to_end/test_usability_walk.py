@@ -83,9 +83,9 @@ def test_the_first_day(open_tmux: Callable[..., Tmux], home: IsolatedHome, small
     walk.say("a long answer", "Tell a very long story about a river.", sees=r"(?i)river[\s\S]+river[\s\S]+river")
     walk.step("stopped", "F9", told="F9 Stop", sees=rf"{FIGURES}[\s\S]*stopped")
     walk.step(
-        "the models there are", "F4", told="F4 Model", sees=r">\+[^\n]*first-q4_1[\s\S]*second-q4_1[\s\S]*Enter loads"
+        "the models there are", "F4", told="F4 Model", sees=r">\+[^\n]*first-q4_1[\s\S]*second-q4_1[\s\S]*Enter Load"
     )
-    walk.step("the other model", "Down", "Enter", told="Enter loads", sees=r"second Q4_1[^\n]*loaded in")
+    walk.step("the other model", "Down", "Enter", told="Enter Load", sees=r"second Q4_1[^\n]*loaded in")
     walk.say("an answer of the other model", "Say hello.", sees=rf"second[^\n]*loaded in[\s\S]*{FIGURES}")
     walk.step("good bye", "F10", told="F10 Quit", sees=r"session: \S+")
     assert walk.window.exit_code() == 0

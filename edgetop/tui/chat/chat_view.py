@@ -361,7 +361,7 @@ class ChatView(Widget, can_focus=True):
         """Show other figures below a reply that has ended."""
         with self._at_same_text():
             self._transcript.set_figures(reply, figures)
-        self._show()
+        self._show(page=self._reply is None)
 
     def remove_last_turn(self) -> None:
         """Remove the last prompt and everything after it."""

@@ -137,7 +137,6 @@ class RecordedChat:
             self._go_on(turn, t_us)
         for load in loads:
             chat.add_message("note", loaded_line(load))
-        _show_final_energy(chat, self._pending, session, t_us, self._level)
 
     def _go_on(self, turn: Turn, t_us: int) -> None:
         """Append what the turn has got until `t_us`."""

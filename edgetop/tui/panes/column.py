@@ -21,6 +21,7 @@ from textual.containers import Vertical
 from textual.geometry import Size
 
 from edgetop.core.sources import Unavailable
+from edgetop.session.energy import NOT_REACHED
 from edgetop.tui.panes.energy import EnergyPane, contents, measuring
 from edgetop.tui.panes.memory import MemoryPane
 from edgetop.tui.panes.pane import BORDER_COLUMNS, ChartHistory, Pane, PaneWidget, View, framed
@@ -58,6 +59,7 @@ def has_no_power(view: View) -> bool:
     energy = None if now.turn is None else now.turn.figures.energy
     return (
         isinstance(now.power, Unavailable)
+        and now.power is not NOT_REACHED
         and now.phase != "starting"
         and (now.watch is None or now.watch.figures.energy is None)
         and energy is None

@@ -14,7 +14,7 @@ from edgetop.core.figures import OF_SESSION, OF_TURN, value_of
 from edgetop.core.format import Column, format_duration, format_significant
 from edgetop.core.quantity import J_PER_WH, Interval
 from edgetop.core.sources import BATTERY_ENERGY, Unavailable
-from edgetop.session.energy import SETTLED_US
+from edgetop.session.energy import NOT_REACHED, SETTLED_US
 from edgetop.tui.charts import Axis, history_chart, interval_bar
 from edgetop.tui.panes.pane import (
     TURN_J_PER_TOKEN,
@@ -138,6 +138,8 @@ def _latest(view: View) -> tuple[Energy | ServedEnergy | None, str]:
 def measuring(view: View) -> str:
     """That the energy per token will be there, and when; empty where it is there, or something else is the matter."""
     turn, power = view.snapshot.turn, view.snapshot.power
+    if power is NOT_REACHED:
+        return "adding up the power readings"
     if turn is None or not turn.running or view.snapshot.watch is not None or isinstance(power, Unavailable):
         return ""
     energy = turn.figures.energy
@@ -293,10 +295,11 @@ def _figures(view: View, turn: Energy, width: int) -> list[Line]:
 def _interval_table(
     headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Interval | None], str]], width: int, level: GlyphLevel
 ) -> list[Line]:
-    """Names, figures with the ends of their intervals, and units; in less room half an interval, and energies alone."""
-    lines = table(headings, [(name, *map(_range, values), unit) for name, values, unit in rows], named=True)
-    if max(map(width_of, lines)) <= width:
-        return lines
+    """Names, figures with the ends of their intervals, and units; in less room energies alone, then half intervals."""
+    for shown in (rows, rows[: FIGURE_ROWS_MIN - 1]):
+        lines = table(headings, [(name, *map(_range, values), unit) for name, values, unit in shown], named=True)
+        if max(map(width_of, lines)) <= width:
+            return lines
     short = [
         (name, *("n/a" if each is None else f"{_with_interval(each, level)} {unit}".strip() for each in values), "")
         for name, values, unit in rows[: FIGURE_ROWS_MIN - 1]

@@ -53,6 +53,19 @@ async def type_out(pilot: Pilot[None], chat: ChatView, text: str, size: int = 37
 NUMBERED = "".join(f"line {number}\n" for number in range(60))
 
 
+async def test_figures_that_become_two_lines_leave_the_end_at_the_bottom() -> None:
+    app = ChatApp()
+    async with app.run_test(size=(60, 20)) as pilot:
+        chat = app.chat
+        await type_out(pilot, chat, NUMBERED)
+        reply = chat.finish("1200 tok")
+        await pilot.pause()
+        assert lines(chat)[-1].endswith("1200 tok")
+        chat.set_figures(reply, "1200 tok · 27.1 tok/s · 0.292 J/tok · first token 0.45 s")
+        await pilot.pause()
+        assert lines(chat)[-1].endswith("0.45 s")
+
+
 @pytest.mark.parametrize("text", HOSTILE_REPLIES, ids=range(len(HOSTILE_REPLIES)))
 async def test_a_hostile_reply_is_drawn_literally_and_inside_the_view(text: str) -> None:
     app = ChatApp()

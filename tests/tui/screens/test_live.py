@@ -250,7 +250,7 @@ async def test_folders_that_were_named_are_looked_into_for_another_model(start_a
     (shelf / "other-q8_0.gguf").write_bytes(b"GGUF" + bytes(60))
     app = start_app(model=None)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until_shown(pilot, "Enter loads", "rows  sorted")
+        await until_shown(pilot, "Enter Load", "rows  sorted")
         await pilot.press(*"other")
         await until_shown(pilot, "other-q8_0")
         await pilot.press("escape", "escape")
@@ -265,7 +265,7 @@ async def test_without_a_model_the_picker_opens_and_loads_what_is_chosen(start_a
         write_model(Path(f"models/{name}.gguf"))
     app = start_app(model=None)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until_shown(pilot, "Enter loads", "models", "rows  sorted")
+        await until_shown(pilot, "Enter Load", "models", "rows  sorted")
         await pilot.press(*"large")
         await until_shown(pilot, "large-q8_0: part 2 is missing")
         await pilot.press("escape", "escape")
