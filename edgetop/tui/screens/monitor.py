@@ -132,6 +132,10 @@ def shown_slots(keys: ScreenKeys, *, in_panes: bool, idle: frozenset[str]) -> Se
     escape = "Panes" if "stop" in idle else "Stop"
     other, label = ("enter_prompt", "Prompt") if in_panes else ("leave_prompt", escape)
     first = [KeySlot(keys.key_of(other), label, (key,)) for key in keys.keys if key.name == other and key.keys]
+    if in_panes and "stop" not in idle:
+        # An answer runs: what stops it comes before all else, as in the prompt.
+        leaving = [key for key in keys.keys if key.name == "leave_prompt" and key.keys]
+        first = [*(KeySlot(keys.key_of(key.name), "Stop", (key,)) for key in leaving), *first]
     return [*first, *key_slots([key for key in keys.keys if key.name not in idle], typing=not in_panes)]
 
 

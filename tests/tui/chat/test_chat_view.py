@@ -59,6 +59,7 @@ async def test_figures_that_become_two_lines_leave_the_end_at_the_bottom() -> No
         chat = app.chat
         await type_out(pilot, chat, NUMBERED)
         reply = chat.finish("1200 tok")
+        chat.action_to_end()
         await pilot.pause()
         assert lines(chat)[-1].endswith("1200 tok")
         chat.set_figures(reply, "1200 tok · 27.1 tok/s · 0.292 J/tok · first token 0.45 s")

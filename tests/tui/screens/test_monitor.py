@@ -10,7 +10,16 @@ from rich.cells import cell_len
 from textual.app import ComposeResult
 
 from edgetop.tui.app import BaseApp
-from edgetop.tui.screens.monitor import PANES_MAX_S, PANES_SHARE, TEXT_SHARE, TEXT_STEPS_S, KeyLine, RedrawBudget
+from edgetop.tui.keys import LIVE
+from edgetop.tui.screens.monitor import (
+    PANES_MAX_S,
+    PANES_SHARE,
+    TEXT_SHARE,
+    TEXT_STEPS_S,
+    KeyLine,
+    RedrawBudget,
+    shown_slots,
+)
 from tests.support.demo_session import demo_view
 
 ROUNDS = 120
@@ -88,3 +97,9 @@ async def test_the_key_line_shows_a_pause_at_every_width_and_its_cost_where_ther
     assert running.startswith("Esc Panes  F1 Help")
     assert running.endswith("edgetop 1.0 % cpu 46M * every 2 s") == (columns == 118)
     assert ("edgetop 1.0 % cpu" in running) == (columns >= 78)
+
+
+def test_what_stops_an_answer_comes_first_also_where_the_panes_have_the_keys() -> None:
+    first, *_ = shown_slots(LIVE, in_panes=True, idle=frozenset())
+    assert (first.printed, first.label) == ("Esc", "Stop")
+    assert "Stop" not in [slot.label for slot in shown_slots(LIVE, in_panes=True, idle=frozenset({"stop"}))][:1]
