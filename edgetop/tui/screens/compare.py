@@ -34,7 +34,7 @@ class CompareScreen(BaseScreen[None]):
     CompareScreen { layout: vertical; background: $background; }
     CompareScreen > #compare-head { height: 1; width: 100%; padding: 0 1; }
     CompareScreen > VerticalScroll { height: 1fr; padding: 0 1; scrollbar-size: 1 1; scrollbar-gutter: stable; }
-    CompareScreen.ascii > VerticalScroll { scrollbar-size: 0 0; }
+    CompareScreen.ascii > VerticalScroll { scrollbar-size: 0 0; scrollbar-gutter: auto; }
     CompareScreen #compare-body { width: 100%; height: auto; }
     """
 
