@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from edgetop.core.figures import TokenGaps, TurnFigures, WatchFigures
+from edgetop.core.figures import TokenGaps, TurnFigures
 from edgetop.core.format import (
     NOT_AVAILABLE,
     Column,
