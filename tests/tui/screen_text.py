@@ -51,3 +51,12 @@ async def until(pilot: Pilot[Any], condition: Callable[[], object], what: str) -
 async def until_shown(pilot: Pilot[Any], *texts: str) -> None:
     """Let the application run until the screen shows all of `texts`."""
     await until(pilot, lambda: all(text in text_of(pilot.app) for text in texts), f"{texts} on the screen")
+
+
+async def settled_rows(pilot: Any, app: App[Any]) -> list[str]:
+    """The screen once nothing of it changes any more."""
+    rows, before = rows_of(app), None
+    while rows != before:
+        await pilot.pause(0.4)
+        rows, before = rows_of(app), rows
+    return rows

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from edgetop.tui.panes.column import TITLES
 from edgetop.tui.themes import LEVELS, GlyphLevel
 from tests.support.demo_session import DemoApp, demo_records
-from tests.tui.screen_text import rows_of, text_of, until, until_shown
+from tests.tui.screen_text import rows_of, settled_rows, text_of, until, until_shown
 
 GOLDEN = Path(__file__).with_name("golden")
 SIZES = ((160, 48), (120, 36), (80, 24), (60, 20), (40, 12))
@@ -26,7 +26,7 @@ async def test_the_screen_looks_as_in_the_picture(size: tuple[int, int], level: 
     app = DemoApp(demo_records(), level=level)
     async with app.run_test(size=size) as pilot:
         await until_shown(pilot, "6.46 tok/s", "supply itself")
-        drawn = rows_of(app)
+        drawn = await settled_rows(pilot, app)
     assert len(drawn) == size[1]
     assert max(map(cell_len, drawn)) <= size[0]
     assert level != "ascii" or "".join(drawn).isascii()

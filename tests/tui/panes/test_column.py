@@ -15,7 +15,7 @@ from edgetop.tui import keys
 from edgetop.tui.chat.chat_view import ChatView
 from edgetop.tui.panes.column import PANES, TITLES, LayoutStore, PaneColumn, share_rows
 from tests.support.demo_session import DemoApp, ReplayApp, demo_records, two_sessions
-from tests.tui.screen_text import rows_of, text_of, until, until_shown
+from tests.tui.screen_text import rows_of, settled_rows, text_of, until, until_shown
 
 WIDE, NARROW, SMALL = (120, 36), (80, 24), (40, 12)
 
@@ -198,15 +198,6 @@ def test_where_nothing_can_be_written_the_screen_goes_on(tmp_path: Path) -> None
     layout_store = LayoutStore(tmp_path / "file" / "layout.json")
     layout_store.change(span="1 h")
     assert layout_store.layout.span == "1 h"
-
-
-async def settled_rows(pilot: Any, app: DemoApp) -> list[str]:
-    """The screen once nothing of it changes any more."""
-    rows, before = rows_of(app), None
-    while rows != before:
-        await pilot.pause(0.4)
-        rows, before = rows_of(app), rows
-    return rows
 
 
 @pytest.mark.parametrize("power", [True, False])
