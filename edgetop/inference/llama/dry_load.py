@@ -106,6 +106,8 @@ def dry_load_header(header: GgufHeader, n_vocab: int, settings: EngineSettings) 
 
 _BREAKDOWN = "_Z26llama_get_memory_breakdownPK13llama_context"
 _TENSORS = "_Z29llama_internal_get_tensor_mapB5cxx11PK11llama_model"
+_TENSORS_OF_LIBCXX = _TENSORS.replace("B5cxx11", "")
+"""The same where the library's C++ is not libstdc++, whose maps are read here."""
 _BUFFERS_MAX = 1000
 _TENSORS_MAX = 1_000_000
 
@@ -177,6 +179,8 @@ class _TensorHead(ctypes.Structure):
 
 def buffer_shares(library: Library, context: Handle) -> list[BufferShare]:
     """What a context and its model use, by kind of buffer. Raises AllocationUnknownError."""
+    if hasattr(library._lib, _TENSORS_OF_LIBCXX):  # noqa: SLF001 - no function of C, so that the bindings have none
+        raise AllocationUnknownError("it was built with libc++, whose maps are not known")
     name, is_host = _function(library, "ggml_backend_buft_name"), _function(library, "ggml_backend_buft_is_host")
     name.restype, is_host.restype = ctypes.c_char_p, ctypes.c_bool
     breakdown = _function(library, _BREAKDOWN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +13,7 @@ from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown
 from edgetop.core.records import ModelLoaded
 from edgetop.core.sources import Unavailable
 from edgetop.inference.client import EngineProcess
-from edgetop.inference.llama.dry_load import dry_load
+from edgetop.inference.llama.dry_load import AllocationUnknownError, buffer_shares, dry_load
 from tests.inference.tiny_gguf import write_tiny_gguf
 from tests.support.engine_worker import EngineWorker
 from tests.support.gguf_architectures import ARCHITECTURES
@@ -108,6 +109,13 @@ def test_what_the_library_refuses_is_missing_with_its_reason(tmp_path: Path, sma
         assert found.hint
     truncated = dry_load(_written(bad, struct.pack("<4sIQQ", b"GGUF", 3, 5, 5)), EngineSettings())
     assert isinstance(truncated, Unavailable)
+
+
+def test_maps_of_another_c_plus_plus_library_are_not_read() -> None:
+    """As edgetop-engine's are, which Zig compiles with libc++: their sizes would be anything."""
+    functions = {"_Z29llama_internal_get_tensor_mapPK11llama_model": None, "_name": None}
+    with pytest.raises(AllocationUnknownError, match="libc\\+\\+"):
+        buffer_shares(SimpleNamespace(_lib=SimpleNamespace(**functions)), None)
 
 
 def _written(path: Path, data: bytes) -> Path:
