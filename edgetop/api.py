@@ -166,7 +166,8 @@ class SavedSession:
     @property
     def channels(self) -> dict[str, str]:
         """The quantities that sensors read, each with its unit."""
-        return {channel.name: channel.unit for series in self._file.series for channel in series.source.channels}
+        every = ((series, channel) for series in self._file.series for channel in series.source.channels)
+        return {channel.name: channel.unit for series, channel in every if channel.name in series.values}
 
     def stream(self, channel: str) -> tuple[Floats, Floats]:
         """Times in seconds since the session began, and what was read then; NaN where a reading is missing.
