@@ -169,7 +169,7 @@ def limit_of_machine(
         text = f"Compute-bound: {use * 100:.0f} % of the memory bandwidth is used."
         return Limit("compute", text, MORE_CORES if idle_cores else ALL_CORES)
     if expected is not None and tokens_per_s is not None and tokens_per_s < expected.low:
-        return Limit("unknown", f"Slower than predicted (at least {format_rate(expected.low)}); no cause found.")
+        return Limit("unknown", f"Below the predicted {format_rate(expected.low)}; no cause found.")
     return UNKNOWN
 
 

@@ -199,7 +199,7 @@ def test_why_a_bottleneck_is_not_known_is_true(predicted: bool, ended: bool) -> 
     limit = snapshot(session, session.end_us if ended else NOW_US).limit
     assert limit.name == "unknown"
     assert limit.sentence == (
-        "Slower than predicted (at least 100 tok/s); no cause found."
+        "Below the predicted 100 tok/s; no cause found."
         if predicted
         else f"Bottleneck: not known{'' if ended else ' yet'}."
     )

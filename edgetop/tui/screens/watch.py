@@ -364,8 +364,9 @@ class FleetScreen(WatchScreen):
         self._fleet = fleet
         self._monitor.meters.display = False
 
-    def on_resize(self, _event: events.Resize) -> None:
+    def on_resize(self, event: events.Resize) -> None:
         """The list has all the room."""
+        event.prevent_default()  # the base would lay out panes, which have nothing to show
         self._monitor.fit_into(0, 0)
         self.draw_soon()
 

@@ -12,7 +12,7 @@ from edgetop.live.fleet import FleetSession
 from edgetop.live.live_session import WatchOptions
 from edgetop.session.store import Store
 from edgetop.tui.app import Display, WatchApp
-from tests.tui.screen_text import until_shown
+from tests.tui.screen_text import settled_rows, until_shown
 
 REFUSES = 'case "$*" in *pi2*) echo "Host key verification failed." >&2; exit 255;; esac\n'
 
@@ -31,4 +31,7 @@ async def test_a_row_a_host_the_sum_and_why_one_is_gone(
     async with app.run_test(size=size) as pilot:
         # 23 tokens a second are those of both.
         await until_shown(pilot, "2 of 3 hosts", "pi2: gone since", "SmolLM2-1", " 23.0 ", "jetson")
+        await pilot.resize_terminal(160, 48)
+        await until_shown(pilot, "2 of 3 hosts")
+        assert "memory" not in "\n".join(await settled_rows(pilot, app)), "the list has all the room"
     app.save_session()
