@@ -379,8 +379,12 @@ class RecordingScreen(MonitorScreen):
 
     def on_resize(self, event: events.Resize) -> None:
         """Choose the layout for the new size."""
-        self._monitor.fit_into(event.size.width, event.size.height - 1)
+        self.fit_into(event.size.width, event.size.height - 1)
         self.draw_soon()
+
+    def fit_into(self, columns: int, rows: int) -> None:
+        """Choose the layout for `columns` by `rows` cells, the keys left out."""
+        self._monitor.fit_into(columns, rows)
 
     def _ring(self) -> None:
         self.app.bell()

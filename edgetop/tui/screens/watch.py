@@ -364,11 +364,9 @@ class FleetScreen(WatchScreen):
         self._fleet = fleet
         self._monitor.meters.display = False
 
-    def on_resize(self, event: events.Resize) -> None:
-        """The list has all the room."""
-        event.prevent_default()  # the base would lay out panes, which have nothing to show
+    def fit_into(self, _columns: int, _rows: int) -> None:
+        """Give the list all the room: panes have nothing to show."""
         self._monitor.fit_into(0, 0)
-        self.draw_soon()
 
     def _found(self) -> str:
         rows = self._fleet.hosts
