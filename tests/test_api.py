@@ -202,7 +202,7 @@ def test_nothing_waits_on_after_an_exception_and_an_interrupt_closes_the_sensors
         closed.append(sensors)
         close(sensors)
 
-    monkeypatch.setattr(SensorSession, "follow", lambda _sensors, seconds: rests.append(seconds))
+    monkeypatch.setattr(SensorSession, "read_for", lambda _sensors, seconds: rests.append(seconds))
     monkeypatch.setattr(SensorSession, "close", note)
 
     def work(meter: edgetop.EnergyMeter) -> None:
@@ -216,7 +216,7 @@ def test_nothing_waits_on_after_an_exception_and_an_interrupt_closes_the_sensors
     def interrupt(_sensors: SensorSession, _seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(SensorSession, "follow", interrupt)
+    monkeypatch.setattr(SensorSession, "read_for", interrupt)
     with pytest.raises(KeyboardInterrupt):
         work(edgetop.EnergyMeter(power="none", idle_s=60, sysroot=tmp_path))
     assert len(closed) == 2
