@@ -526,7 +526,7 @@ def with_duty(summary: Summary, duty: Duty | None) -> Summary:
         if energy is None
         else answer_j(energy, known.measured_tokens or summary.generated_tokens / turns, duty.answer_tokens),
         answer_s=Unavailable("too few tokens were generated")
-        if rate is None or first_s is None
+        if not rate or first_s is None
         else exact(first_s + (duty.answer_tokens - 1) / rate),
         idle_w=no_energy if energy is None else energy.idle_w or energy.missing.get("idle_w", no_energy),
         unloaded_w=known.unloaded_w or known.missing.get("unloaded_w", UNLOADED_UNKNOWN),

@@ -82,6 +82,8 @@ Property = str | float | bool
 MeterKind = Literal["power", "energy"]
 NotNegative = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
+Period = Annotated[float, Meta(ge=1e-6)]
+"""In seconds: stamps count microseconds."""
 
 P_MAX_W = 10_000.0
 """Believed of a meter that states no limit of its own. Mains plugs are known to report glitches above 10 kW, and a
@@ -113,7 +115,7 @@ class PowerProperties(Struct, frozen=True, kw_only=True):
 
     window_s: NotNegative | None = None
     """Span that one reading averages over; 0 for a point reading, `None` when not known (then the update period)."""
-    update_s: NotNegative | None = None
+    update_s: Period | None = None
     """Time between two changes of the reading; `None` leaves it to be found online."""
     gain: NotNegative | None = None
     """Relative error of scale: 0.05 means that the truth is within 5 % of the reading, after the offset."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ positive = st.floats(min_value=1e-9, max_value=1e9)
 properties = st.builds(
     PowerProperties,
     window_s=st.none() | positive,
-    update_s=st.none() | positive,
+    update_s=st.none() | st.floats(min_value=1e-6, max_value=1e9),
     gain=st.none() | positive,
     offset_w=st.just(0.0) | positive,
     lsb_w=st.none() | positive,
@@ -62,6 +63,12 @@ def test_a_property_of_the_wrong_kind_counts_as_not_stated() -> None:
     tampered = msgspec.structs.replace(info({"power.a": PowerProperties()}), properties=stated)
     assert of_channel(tampered, "power.a") == PowerProperties(update_s=0.1)
     assert of_source(tampered) == SourceProperties()
+
+
+@pytest.mark.parametrize("update_s", [0.0, 1e-300, -1.0])
+def test_a_period_that_no_stamp_can_show_counts_as_not_stated(update_s: float) -> None:
+    tampered = msgspec.structs.replace(info({"power.a": PowerProperties()}), properties={"update_s": update_s})
+    assert of_channel(tampered, "power.a") == PowerProperties()
 
 
 def test_what_is_known_of_the_source_itself_is_read_back_beside_that_of_its_channels() -> None:
