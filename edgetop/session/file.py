@@ -298,11 +298,8 @@ def to_session(file: SessionFile) -> Session:
     session.requests = [_copied(RequestServed, each) for each in file.requests]
     session.turns = [_turn(entry) for entry in file.turns]
     session.events = [_copied(Event, event) for event in file.events]
-    for index, entry in enumerate(file.series):
-        try:
-            session.add_series(series_of(entry))
-        except UnfittingError as error:
-            raise ValueError(f"$.series[{index}].source: {error}") from None
+    for entry in file.series:
+        session.add_series(series_of(entry))
     return finished(session)
 
 
@@ -523,9 +520,14 @@ def structure_problems(file: SessionFile) -> Iterator[str]:
     for index, turn in enumerate(file.turns):
         for problem in _turn_problems(turn):
             yield f"$.turns[{index}].{problem}"
+    sources = Session()
     for index, series in enumerate(file.series):
         for problem in _series_problems(series):
             yield f"$.series[{index}].{problem}"
+        try:
+            sources.add_series(Series(series.source))
+        except UnfittingError as error:
+            yield f"$.series[{index}].source: {error}"
 
 
 def _order_problems(name: str, stamps: Sequence[int]) -> Iterator[str]:
