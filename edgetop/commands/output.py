@@ -42,7 +42,7 @@ class ExitCode(IntEnum):
     DOES_NOT_FIT = 4, "`check`: it does not fit"
     TOO_SLOW = 5, "`check`: it fits, but is slower than `--min-speed`"
     LIMIT_CROSSED = 6, "`compare --fail-if` or `--alert-exit`: a limit was crossed"
-    INTERRUPTED = 130, "interrupted; what was measured is saved; 128 + its number for another signal"
+    INTERRUPTED = 130, "interrupted; what was measured is saved; from a screen ended by another signal 128 + its number"
 
     def __new__(cls, code: int, meaning: str) -> ExitCode:
         """A code that knows its meaning."""
