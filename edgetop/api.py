@@ -21,7 +21,7 @@ from edgetop.core.quantity import Interval
 from edgetop.live.energy_meter import Measurement, SensorMeter
 from edgetop.session.export import Cell, tables_of
 from edgetop.session.file import SessionFile, SessionHead
-from edgetop.session.file_io import load_file, load_head
+from edgetop.session.file_io import load_checked, load_head
 from edgetop.session.listing import entry_of
 from edgetop.session.store import ListedSession, Store, example_pair
 from edgetop.settings import options
@@ -166,8 +166,7 @@ class SavedSession:
     @property
     def channels(self) -> dict[str, str]:
         """The quantities that sensors read, each with its unit."""
-        every = ((series, channel) for series in self._file.series for channel in series.source.channels)
-        return {channel.name: channel.unit for series, channel in every if channel.name in series.values}
+        return {channel.name: channel.unit for series in self._file.series for channel in series.source.channels}
 
     def stream(self, channel: str) -> tuple[Floats, Floats]:
         """Times in seconds since the session began, and what was read then; NaN where a reading is missing.
@@ -189,7 +188,7 @@ class SavedSession:
 
     @cached_property
     def _file(self) -> SessionFile:
-        return load_file(self.path)
+        return load_checked(self.path)
 
     @property
     def _figures_struct(self) -> object:

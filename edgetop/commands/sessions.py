@@ -51,13 +51,14 @@ from edgetop.core.records import HostServed, LoadEntry, ServiceEntry
 from edgetop.core.text import literal, one_line
 from edgetop.io import json
 from edgetop.io.files import FILE_SUFFIX, replacement, write_atomically
-from edgetop.session.file import SessionFile, SessionHead, structure_problems
+from edgetop.session.file import SessionFile, SessionHead
 from edgetop.session.file_io import (
     Change,
     SessionFileError,
     ShownTurn,
     changes,
     load,
+    load_checked,
     load_file,
     load_head,
     load_shown,
@@ -372,13 +373,6 @@ def export(path: Path, form: str, output: str | None) -> int:
     return 0
 
 
-def _checked_file(path: Path) -> SessionFile:
-    file = load_file(path)
-    for problem in structure_problems(file):
-        raise SessionFileError(f"{path}: {one_line(problem)}", "`edgetop sessions validate` tells all that is wrong")
-    return file
-
-
 def _write_json(path: Path, target: Path) -> Path:
     """The file as it is, fields of a newer edgetop among it, indented for a person to read."""
     if target.exists() and target.samefile(path):
@@ -524,7 +518,7 @@ def attach_power(path: Path, given: argparse.Namespace) -> int:
     source = Path(given.log)
     gain = None if given.meter_gain is None else parse_value("--meter-gain", given.meter_gain, real(0, 100)) / 100
     volts = None if given.voltage is None else parse_value("--voltage", given.voltage, real(0, 1000))
-    file = _checked_file(path)
+    file = load_checked(path)
     log = read_log(source, time_column=given.time_column, column=given.column, unit=given.unit, volts=volts)
     found = attached_power.align(log, attached_power.session_of(file), unix_s(file.started_at))
     changed = attached_power.with_log(file, log, found, path=source.name, scope=given.scope, gain=gain)

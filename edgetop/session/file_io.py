@@ -290,6 +290,14 @@ def _load_copy(path: Path) -> Session | None:
     return None
 
 
+def load_checked(path: Path) -> SessionFile:
+    """A session file whose parts fit together. Raises SessionFileError."""
+    file = load_file(path)
+    for problem in structure_problems(file):
+        raise SessionFileError(f"{path}: {one_line(problem)}", "`edgetop sessions validate` tells all that is wrong")
+    return file
+
+
 def load(path: Path) -> Session:
     """The session in a file. Raises SessionFileError, one line that names the file and the place in it."""
     copied = _load_copy(path)

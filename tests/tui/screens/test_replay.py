@@ -300,7 +300,7 @@ async def test_a_session_without_text_says_so() -> None:
     app = ReplayApp([fold(records)])
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("end")
-        await until_shown(pilot, NOT_RECORDED, "tok/s · first token")
+        await until_shown(pilot, NOT_RECORDED, "tok/s · ", "J/tok · first token")
 
 
 async def test_a_session_without_a_model_or_a_turn_is_played_too() -> None:
