@@ -155,7 +155,7 @@ def test_rails_stand_upon_each_other_in_their_own_patterns_beside_their_figures(
     legend = [" ".join(line[24:].split()) for line in lines]
     assert legend[:4] == [": other 0.911 W", "+ 3v3 0.400 W", "% ddr 1.26 W", "# core 6.12 W"]
     column = [line[21] for line in lines[:9]]
-    assert column == [" ", " ", "%", "%", *"#####"]
+    assert column == [" ", ":", "%", "%", *"#####"]
     assert lines[9].lstrip().startswith("W+-75 s")
 
 
