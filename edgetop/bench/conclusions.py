@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.bench.device_settings import GONE
-from edgetop.bench.paper import Ownership, View, fronts, paper_rows
+from edgetop.bench.paper import Ownership, View, fronts, paper_rows, right_alone
 from edgetop.bench.plan import Setting, Until, decode_test
 from edgetop.bench.results import PlanResult, SettingResult, TestResult
 from edgetop.bench.soak import Soak
@@ -24,7 +24,6 @@ from edgetop.core.statistics import (
     CONFIDENCE,
     Difference,
     adjusted,
-    front,
     mcnemar_p,
     welch_difference,
     wilson_interval,
@@ -67,8 +66,9 @@ def conclusions_of(
     front_keys: tuple[str, ...] = ()
     trade_off = ""
     if by_energy:
-        points = [(test.tokens_per_s.mean, _j_per_token(test)) for _, test in by_energy]
-        front_keys = tuple(by_energy[index][0].setting.key for index in front(points))
+        front_keys = tuple(
+            each.setting.key for each, test in by_speed if _has_energy(test) and not _beaten(test, by_energy)
+        )
         best = min(by_energy, key=lambda pair: _j_per_token(pair[1]) / pair[1].tokens_per_s.mean)
         trade_off = best[0].setting.key
         sentences += [_most_efficient(by_energy), *_trade_off(by_energy, trade_off, front_keys), *_threads(by_energy)]
@@ -177,11 +177,22 @@ def _certain(differences: Mapping[str, Difference | None]) -> set[str]:
     return {key for key in p_values if adjusted_p[key] < 1 - CONFIDENCE}
 
 
+def _beaten(test: TestResult, others: Sequence[Rated]) -> bool:
+    """Whether another is by the means no worse in speed and energy, and better in one of them beyond noise."""
+    return any(
+        other.tokens_per_s.mean >= test.tokens_per_s.mean
+        and _j_per_token(other) <= _j_per_token(test)
+        and _certain({"speed": _speed_difference(other, test), "energy": _energy_difference(other, test)})
+        for _, other in others
+        if other is not test
+    )
+
+
 def _trade_off(by_energy: Sequence[Rated], best: str, front_keys: Sequence[str]) -> list[str]:
     if len(by_energy) < 2:
         return []
     words = f"Best trade-off (least energy per token over speed): {best}."
-    return [f"{words} Nothing beats these in both: {', '.join(front_keys)}."]
+    return [f"{words} Nothing beats these in both beyond noise: {', '.join(front_keys)}."]
 
 
 def _loads(settings: Sequence[SettingResult]) -> list[str]:
@@ -284,11 +295,18 @@ def _threads(by_energy: Sequence[Rated]) -> list[str]:
             continue
         frugal, quick = of_model[0], max(of_model, key=lambda pair: pair[1].tokens_per_s.mean)
         few, many = _threads_text(frugal), _threads_text(quick)
+        as_quick = _indistinguishable(quick[1], [pair for pair in of_model if pair is not quick], _speed_difference)
+        as_frugal = _indistinguishable(frugal[1], [pair for pair in of_model if pair is not frugal], _energy_difference)
         if few == many:
-            sentences.append(f"{model}: fastest and least energy per token with {many}.")
+            noise = [words for words, equal in (("speed", as_quick), ("energy per token", as_frugal)) if equal]
+            but = f"; within noise, others are as good in {' and '.join(noise)}" if noise else ""
+            sentences.append(f"{model}: fastest and least energy per token with {many}{but}.")
             continue
-        slower = f"comes {_percent(1 - frugal[1].tokens_per_s.mean / quick[1].tokens_per_s.mean)} slower"
-        if _indistinguishable(frugal[1], [quick], _energy_difference):
+        if frugal[0].setting.key in as_quick:
+            slower = "is as fast, within noise"
+        else:
+            slower = f"comes {_percent(1 - frugal[1].tokens_per_s.mean / quick[1].tokens_per_s.mean)} slower"
+        if quick[0].setting.key in as_frugal:
             spent = f"as much energy, within noise, as with {many}"
         else:
             spent = f"{_percent(1 - _j_per_token(frugal[1]) / _j_per_token(quick[1]))} less energy than with {many}"
@@ -344,8 +362,7 @@ def _paired(scored: Sequence[tuple[str, Quality]]) -> list[str]:
     for label, quality in scored:
         if label == best or not first.answers or quality.questions_digest != first.questions_digest:
             continue
-        pairs = list(zip(first.answers, quality.answers, strict=False))
-        won, lost = pairs.count(("1", "0")), pairs.count(("0", "1"))
+        won, lost = right_alone(first, quality)
         p = mcnemar_p(won, lost)
         if p >= 1 - CONFIDENCE:
             alike[label] = p

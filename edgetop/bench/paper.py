@@ -17,7 +17,8 @@ from edgetop.core.energy.duty import TOKENS, Duty, Price
 from edgetop.core.figures import FIRST_TOKEN, LOAD, LOAD_J, NET_J_PER_TOKEN
 from edgetop.core.format import Column, format_bytes, format_duration, format_significant
 from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval
-from edgetop.core.statistics import front, wilson_interval
+from edgetop.core.records import Quality
+from edgetop.core.statistics import CONFIDENCE, mcnemar_p, wilson_interval
 from edgetop.core.text import csv_lines, markdown_table, one_line
 from edgetop.fit.assessment import Reader, pace_of
 
@@ -336,16 +337,56 @@ def table_latex(found: Sequence[PaperRow], caption: str) -> str:
     )
 
 
-_COSTS: tuple[tuple[str, Callable[[PaperRow], float | None]], ...] = (
-    ("J/token", lambda row: None if (found := _joules(row)) is None else found.value),
-    ("tok/s", lambda row: None if row.decode is None else 1 / row.decode.tokens_per_s.mean),
-    ("memory", lambda row: row.setting.figures.get("memory.rss_peak_bytes")),
+_MEMORY_REPEATS = 0.01
+"""Peaks of one setting differ by less, as a share."""
+
+
+def _memory(row: PaperRow) -> Value | None:
+    peak = row.setting.figures.get("memory.rss_peak_bytes")
+    return None if peak is None else Value(peak, peak * (1 - _MEMORY_REPEATS), peak * (1 + _MEMORY_REPEATS))
+
+
+def _token_s(row: PaperRow) -> Value | None:
+    rate = _rate(row.decode)
+    if rate is None:
+        return None
+    return Value(1 / rate.value, 1 / rate.high if rate.high else None, 1 / rate.low if rate.low else None)
+
+
+_COSTS: tuple[tuple[str, Callable[[PaperRow], Value | None]], ...] = (
+    ("J/token", _joules),
+    ("tok/s", _token_s),
+    ("memory", _memory),
 )
 """What quality is held against; the less the better."""
 
 
+class _Answered(NamedTuple):
+    """A model in its setting of least cost, and the questions it answers right."""
+
+    key: str
+    right: float
+    quality: Quality
+    cost: Value
+
+
+def _dominates(one: _Answered, other: _Answered) -> bool:
+    """By the means no worse in either, and better in one of them by more than noise explains."""
+    if one.right < other.right or one.cost.value > other.cost.value:
+        return False
+    most, least = one.cost.high, other.cost.low
+    cheaper = most is not None and least is not None and most < least
+    return cheaper or mcnemar_p(*right_alone(one.quality, other.quality)) < 1 - CONFIDENCE
+
+
+def right_alone(one: Quality, other: Quality) -> tuple[int, int]:
+    """How many of the same questions the one answers right and the other does not, and the other way round."""
+    pairs = list(zip(one.answers, other.answers, strict=False))
+    return pairs.count(("1", "0")), pairs.count(("0", "1"))
+
+
 def fronts(rows: Sequence[PaperRow]) -> list[str]:
-    """Of several models that were asked the same: what nothing beats, and what is beaten, by the means.
+    """Of several models that were asked the same: what nothing beats, and what is beaten, beyond noise.
 
     Each model is taken in its setting of least cost.
     """
@@ -354,24 +395,22 @@ def fronts(rows: Sequence[PaperRow]) -> list[str]:
         return []
     sentences = []
     for name, cost_of in _COSTS:
-        cheapest: dict[str, tuple[str, float, float]] = {}
+        cheapest: dict[str, _Answered] = {}
         for each in rows:
-            right, cost, setting = _right(each), cost_of(each), each.setting.setting
-            if right is not None and cost is not None:
+            right, cost, setting, quality = _right(each), cost_of(each), each.setting.setting, each.setting.quality
+            if right is not None and cost is not None and quality is not None:
                 known = cheapest.get(setting.model.label)
-                if known is None or cost < known[2]:
-                    cheapest[setting.model.label] = (setting.key, right.value, cost)
-        points = list(cheapest.values())
+                if known is None or cost.value < known.cost.value:
+                    cheapest[setting.model.label] = _Answered(setting.key, right.value, quality, cost)
+        points = sorted(cheapest.values(), key=lambda point: (-point.right, point.cost.value))
         if len(points) < 2:
             continue
-        best = [points[at] for at in front([point[1:] for point in points])]
-        text = f"Right answers against {name}: nothing beats {', '.join(point[0] for point in best)}"
-        beaten: dict[str, list[str]] = {}
-        for key, share, spent in points:
-            if (key, share, spent) not in best:
-                winner = next(other[0] for other in reversed(best) if other[1] >= share and other[2] <= spent)
-                beaten.setdefault(winner, []).append(key)
-        text += "".join(f"; {winner} dominates {', '.join(keys)}" for winner, keys in beaten.items())
+        winners = {each.key: [one.key for one in points if _dominates(one, each)] for each in points}
+        unbeaten = [key for key, others in winners.items() if not others]
+        text = f"Right answers against {name}: nothing beats {', '.join(unbeaten)} beyond noise"
+        for winner in winners:
+            keys = [key for key, others in winners.items() if others[-1:] == [winner]]
+            text += f"; {winner} dominates {', '.join(keys)}" if keys else ""
         sentences.append(f"{text}.")
     return sentences
 

@@ -84,13 +84,30 @@ def test_a_million_tokens_cost_energy_and_the_device() -> None:
 
 def test_what_is_beaten_is_said_with_what_beats_it() -> None:
     assert fronts(TOLD) == [
-        f"Right answers against {name}: nothing beats 1.5B_Q4 t2, 0.5B_Q8 t2; 0.5B_Q8 t2 dominates 0.5B_F16 t2."
+        f"Right answers against {name}: nothing beats 1.5B_Q4 t2, 0.5B_Q8 t2 beyond noise; "
+        "0.5B_Q8 t2 dominates 0.5B_F16 t2."
         for name in ("J/token", "tok/s", "memory")
     ]
     assert SMALL.quality is not None
     other = replace(SMALL, quality=replace(SMALL.quality, questions_digest="y"))
     assert fronts(paper_rows(plan_result(LARGE, other), VIEW)) == [], "other questions say nothing of each other"
     assert fronts(paper_rows(plan_result(LARGE), VIEW)) == []
+
+
+def test_noise_dominates_nothing() -> None:
+    """One is a little better in all; over the same questions, and within the repetitions, that is chance."""
+    little = model("little", 0.625, 25.1, 0.199, 5.99e8)
+    assert fronts(paper_rows(plan_result(SMALL, little), VIEW)) == [
+        f"Right answers against {name}: nothing beats little t2, 0.5B_Q8 t2 beyond noise."
+        for name in ("J/token", "tok/s", "memory")
+    ]
+    assert little.quality is not None
+    assert SMALL.quality is not None
+    much = replace(little, quality=replace(little.quality, answers="1" * 24 + "0" * 16))
+    less = replace(SMALL, quality=replace(SMALL.quality, answers="1" * 14 + "0" * 26))
+    assert all(
+        said.endswith("; little t2 dominates 0.5B_Q8 t2.") for said in fronts(paper_rows(plan_result(less, much), VIEW))
+    )
 
 
 def test_the_three_forms_say_the_same() -> None:
