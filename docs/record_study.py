@@ -8,7 +8,8 @@ Two benchmarks on a virtual board as in `docs.record_examples`: engine, speed an
   scored by text and questions that it was not trained on.
 
 Writes an archive and a results section of each, and their reports in `docs/`. The machine has to be quiet: what other
-programs took is told at the end.
+programs took is told at the end. `--rewrite` makes section and report of what is recorded already, where their words
+have changed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import psutil
@@ -31,6 +33,11 @@ import psutil
 from docs.record_examples import ROOT, SHIPPED, locked, model_file, presentable, telltales, virtual_board
 from docs.tiny_model import make
 from edgetop import cli
+from edgetop.bench.conclusions import conclusions_of
+from edgetop.bench.output import DIGESTS_FILE, read_archive
+from edgetop.bench.paper import View, section
+from edgetop.bench.results import results_of
+from edgetop.commands.bench import study_of, write_report
 from edgetop.session.file_io import encode_file, load_file
 
 TARGET, WORK = ROOT / "sessions/study", ROOT / "build/study"
@@ -66,8 +73,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m docs.record_study", description=__doc__)
     parser.add_argument("--repetitions", default="5")
     parser.add_argument("--only", choices=("speed", "quality"), help="leave the other one as it is")
+    parser.add_argument("--rewrite", action="store_true", help="measure nothing")
     parser.add_argument("--lock", type=Path, help="hold this lock meanwhile, where others measure, too")
     options = parser.parse_args()
+    if options.rewrite:
+        for name in REPORTS if options.only is None else (options.only,):
+            rewrite(name)
+        return
     tiny, text, asked = make(WORK)
     smollm, gemma = models(WORK)
     plans = {
@@ -112,6 +124,26 @@ def record(name: str, plan: Sequence[str]) -> None:
             told = [each for each in telltales(root) if each.strip("/") and each.encode() in data_]
             if told:
                 sys.exit(f"{written} would tell of this machine: {', '.join(told)}")
+
+
+def rewrite(name: str) -> None:
+    """Section and report of an archive, in the words of today."""
+    archive = TARGET / f"{name}.zip"
+    with tempfile.TemporaryDirectory() as folder:
+        held = read_archive(archive, Path(folder))
+        result = results_of(held.plan, held.finished)
+        sentences = conclusions_of(result).sentences
+        text = section(held.plan, result, View(), sentences)
+        (TARGET / f"{name}.md").write_text(text, "utf-8")
+        write_report(result, REPORTS[name], study_of(held.plan, result, View(), sentences))
+    with zipfile.ZipFile(archive) as old:
+        files = {each: old.read(each) for each in old.namelist() if each != DIGESTS_FILE} | {
+            "results.md": text.encode()
+        }
+    sums = "".join(f"{sha256(data).hexdigest()}  {each}\n" for each, data in files.items())
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as new:
+        for each, data in {**files, DIGESTS_FILE: sums.encode()}.items():
+            new.writestr(each, data)
 
 
 def _bench(*arguments: str) -> str:
