@@ -408,9 +408,13 @@ def fronts(rows: Sequence[PaperRow]) -> list[str]:
         winners = {each.key: [one.key for one in points if _dominates(one, each)] for each in points}
         unbeaten = [key for key, others in winners.items() if not others]
         text = f"Right answers against {name}: nothing beats {', '.join(unbeaten)} beyond noise"
-        for winner in winners:
-            keys = [key for key, others in winners.items() if others[-1:] == [winner]]
-            text += f"; {winner} dominates {', '.join(keys)}" if keys else ""
+        beaten: dict[str, list[str]] = {}
+        for key, others in winners.items():
+            if others:
+                beaten.setdefault(next((one for one in reversed(others) if one in unbeaten), others[-1]), []).append(
+                    key
+                )
+        text += "".join(f"; {winner} dominates {', '.join(keys)}" for winner, keys in beaten.items())
         sentences.append(f"{text}.")
     return sentences
 
