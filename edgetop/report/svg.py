@@ -15,8 +15,8 @@ from markupsafe import Markup
 Spec = dict[str, Any]
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 900.0, 62.0, 16.0, 8.0, 46.0
-LEGEND_ROW, LETTER = 18.0, 6.6
-"""Pixels of a row of the legend, and of a letter in it."""
+LEGEND_ROW, LETTER = 20.0, 9.3
+"""Pixels of a row of the legend, and of a letter in it on a narrow page, where text is larger for the drawing."""
 
 TICKS = 5
 """About as many on each axis."""
