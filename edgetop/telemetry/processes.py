@@ -49,7 +49,13 @@ class ProcessUse(NamedTuple):
 def process_use(pid: int, system: str, proc: Path = PROC) -> ProcessUse | None:
     """What a process uses; `None` if it is gone."""
     if system == "linux":
-        return _from_stat(text_of(proc / str(pid) / "stat", _STAT_BYTES))
+        use = _from_stat(text_of(proc / str(pid) / "stat", _STAT_BYTES))
+        if use is None or use.resident_bytes:
+            return use
+        # An emulator shows a process a `stat` of its own in which there is little but zeros.
+        _, _, sizes = text_of(proc / str(pid) / "statm", _STAT_BYTES).partition(" ")
+        pages = int(sizes.partition(" ")[0] or 0)
+        return use._replace(resident_bytes=pages * os.sysconf("SC_PAGE_SIZE"))
     try:
         process = psutil.Process(pid)
         times, memory = process.cpu_times(), process.memory_info()

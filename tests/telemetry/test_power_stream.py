@@ -14,6 +14,7 @@ import pytest
 
 from edgetop.core.energy.curves import PowerCurve
 from edgetop.core.sources import Unavailable, meter_of
+from edgetop.telemetry import power_stream
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.power_feed import Connection, ProgramFeed, parse_command, parse_stream
 from edgetop.telemetry.power_stream import ExecSource, StreamSource, exec_source
@@ -441,7 +442,8 @@ print({HEADER!r}, count + 0.5, sep="\\n")
     assert source.info.period_s >= 1.0
 
 
-def test_a_program_that_takes_long_is_run_less_often() -> None:
+def test_a_program_that_takes_long_is_run_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(power_stream, "_children_cpu_s", lambda: 0.0)
     moment = Moment()
 
     def clock_us() -> int:
@@ -454,7 +456,8 @@ def test_a_program_that_takes_long_is_run_less_often() -> None:
     assert source.pause_s == pytest.approx(3.0)
 
 
-def test_a_program_that_took_long_once_is_run_as_often_as_before_again() -> None:
+def test_a_program_that_took_long_once_is_run_as_often_as_before_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(power_stream, "_children_cpu_s", lambda: 0.0)
     moment = Moment()
     took_s = iter([4.0, *[0.0] * 20])
 
@@ -466,6 +469,13 @@ def test_a_program_that_took_long_once_is_run_as_often_as_before_again() -> None
     for _ in range(4):
         source.read()
     assert source.pause_s < 4.0
+
+
+def test_a_program_that_takes_the_processor_is_run_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent_s = iter([0.0, 0.2])
+    monkeypatch.setattr(power_stream, "_children_cpu_s", lambda: next(spent_s))
+    source = ExecSource(parse_command(python(f"print({HEADER!r}, 5, sep='\\n')")), Moment().host)
+    assert source.pause_s == pytest.approx(4.0)
 
 
 def test_a_program_read_less_often_than_it_updates_keeps_its_window() -> None:

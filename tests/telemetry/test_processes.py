@@ -172,6 +172,13 @@ def test_the_real_process_is_read() -> None:
         assert 5 * MIB < resident < 100_000 * MIB
 
 
+def test_memory_that_an_emulator_hides_in_stat_is_read_elsewhere(scene: Scene) -> None:
+    scene.write(7, ticks=100, faults=0, pages=0)
+    assert readings(scene.source)["engine.rss"] == NOBODY, "one that has ended occupies nothing"
+    (scene.proc / "7/statm").write_text("60811 7705 2554 1151 0 39242 0\n")
+    assert readings(scene.source)["engine.rss"] == 7705 * 4096.0
+
+
 def test_processes_that_work_for_the_engine_are_added(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     helpers: list[int] = [8]
