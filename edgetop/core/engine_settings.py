@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import PurePath
 from typing import Final, Literal
 
@@ -233,17 +234,36 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """Name, version, build and commit in one line."""
-        build = self.build if self.build != self.kind else ""
-        made = ", ".join(part for part in (self.kind, build, self.commit) if part)
-        return f"{self.name} {self.version}".strip() + (f" ({made})" if made else "")
+        return self._with(self.kind, self.build if self.build != self.kind else "", self.commit)
+
+    @property
+    def full(self) -> str:
+        """The same with what it computes with, without the path of a program; `short` where nothing of it is known."""
+        build = self.build if self.kind != self.name else ""
+        parts = (self._kind, build, self.commit, *self._computes_with)
+        return self._with(*parts) if build or self.commit else self.short
 
     @property
     def short(self) -> str:
-        """Name, version, how it came here and its best instruction set, such as `llama.cpp b9554 portable AVX2`."""
+        """Name, version, how it came here and what it computes with, such as `llama.cpp b9554 portable AVX2`."""
+        return " ".join(part for part in (self.name, self.version, self._kind, *self._computes_with) if part)
+
+    def _with(self, *parts: str) -> str:
+        made = ", ".join(part for part in parts if part)
+        return f"{self.name} {self.version}".strip() + (f" ({made})" if made else "")
+
+    @property
+    def _kind(self) -> str:
+        return self.kind if self.kind != self.name else ""
+
+    @property
+    def _computes_with(self) -> tuple[str, ...]:
+        """The best instruction set, and the backends of devices that are no processor, such as `CUDA`."""
         flags = self.system_info.replace(" ", "").split("|")
-        best = next((name for name in INSTRUCTION_SETS if any(flag.endswith(f"{name}=1") for flag in flags)), "")
-        kind = self.kind if self.kind != self.name else ""
-        return " ".join(part for part in (self.name, self.version, kind, best) if part)
+        best = (name for name in INSTRUCTION_SETS if any(flag.endswith(f"{name}=1") for flag in flags))
+        backends = (device.partition(":")[0].rstrip("0123456789") for device in self.devices)
+        others = (name for name in backends if name not in {"CPU", "BLAS", "RPC"})
+        return (*islice(best, 1), *dict.fromkeys(others))
 
 
 class EnginePerf(Struct, frozen=True, kw_only=True):

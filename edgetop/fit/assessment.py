@@ -35,6 +35,7 @@ from edgetop.fit.speed import (
     predict_speed,
     side_by_side,
 )
+from edgetop.io.model_file import draft_type
 
 Pace = Literal["comfortable", "usable", "too slow for reading"]
 
@@ -338,10 +339,11 @@ class Assessment(Struct, frozen=True, kw_only=True):
         parts += settings.expert_flags
         for override in settings.override_tensor:
             parts += ["-ot", override]
+        kind = "draft-mtp" if workload.mtp and self.draft is not None else ""
         if settings.draft_model is not None:
             parts += ["-md", settings.draft_model]
-        if workload.mtp and self.draft is not None:
-            parts += ["--spec-type", "draft-mtp"]
+            kind = draft_type(workload.draft.header) if workload.draft is not None else ""
+        parts += ["--spec-type", kind] if kind else []
         return tuple([*parts, "--mmproj", workload.projector] if workload.projector else parts)
 
 

@@ -131,6 +131,21 @@ def purpose_of(header: GgufHeader) -> Purpose:
     return PURPOSES[decided or "text"]
 
 
+_DRAFT_TYPES: Final = {"eagle3": "draft-eagle3", "gemma4-assistant": "draft-mtp"}
+"""By architecture."""
+
+
+def draft_type(header: GgufHeader) -> str:
+    """What `--spec-type` has to say for a draft model; empty where llama-server sees it by the file.
+
+    Since 2026 it loads an ordinary one and does not use it unless that is said.
+    """
+    purpose = purpose_of(header).name
+    if purpose == "text" and not any(".nextn." in tensor.name for tensor in header.tensors):
+        return "draft-simple"
+    return _DRAFT_TYPES.get(header.architecture, "")
+
+
 def require_text(shown: str, purpose: Purpose) -> None:
     """Raise ModelError for a file that is not for generating text; `shown` is its name."""
     if purpose.name != "text":

@@ -465,6 +465,12 @@ def test_a_prediction_by_the_table_says_what_ollama_makes_of_it(check: Check) ->
     assert "in Ollama, by published rows: " in check.machine.run("check", model, "--device", "pi5").stdout
 
 
+def test_the_llama_server_that_is_named_uses_the_draft_model(check: Check) -> None:
+    draft = str(write_model(check.folder / "draft.gguf"))
+    (found,) = check.run(check.model(), "-md", draft, "--json").json()
+    assert found["server_command"][-4:] == ["-md", draft, "--spec-type", "draft-simple"]
+
+
 def test_a_layer_for_further_tokens_takes_memory_when_it_is_asked_for(check: Check) -> None:
     model = str(write_model(check.folder / "ahead.gguf", "deepseek2-ahead"))
     plain, asked = (check.run(model, *flags, "--json").json()[0] for flags in ((), ("--mtp",)))

@@ -43,7 +43,7 @@ from edgetop.inference.protocol import (
 from edgetop.inference.server.address import ANY_MODEL, KEY_VARIABLE, ServerChoice
 from edgetop.inference.server.engine import NO_LIKELIHOODS, ServerEngine
 from edgetop.io.cpus import decode_threads
-from edgetop.io.model_file import purpose_of, read_model_header
+from edgetop.io.model_file import draft_type, read_model_header
 
 PROGRAM: Final = "llama-server"
 
@@ -181,21 +181,15 @@ def free_port() -> int:
 def server_variables(settings: EngineSettings) -> dict[str, str]:
     """What is said in the environment, where a llama-server that does not know a variable passes it over.
 
-    -fa had no value until 2025, and its variable is understood by all. Since 2026 an ordinary draft model is loaded and
-    not used unless its kind is said.
+    -fa had no value until 2025, and its variable is understood by all. What a draft model is was not
+    said before 2026.
     """
     chosen = {"on": "1", "off": "0"}.get(settings.flash_attention or "")
     attention = {"LLAMA_ARG_FLASH_ATTN": chosen} if chosen else {}
-    draft = {"LLAMA_ARG_SPEC_TYPE": "draft-simple"} if _is_plain_draft(settings.draft_model) else {}
+    header, _ = (None, "") if settings.draft_model is None else read_model_header(Path(settings.draft_model))
+    kind = "" if header is None else draft_type(header)
+    draft = {"LLAMA_ARG_SPEC_TYPE": kind} if kind else {}
     return {"LLAMA_ARG_LOG_VERBOSITY": _VERBOSITY, **attention, **draft}
-
-
-def _is_plain_draft(file: str | None) -> bool:
-    """Whether a draft model is one that generates text by itself; llama-server knows the other kinds by their files."""
-    header, _ = (None, "") if file is None else read_model_header(Path(file))
-    if header is None or purpose_of(header).name != "text":
-        return False
-    return not any(".nextn." in tensor.name for tensor in header.tensors)
 
 
 def server_arguments(settings: EngineSettings, model: str, port: int) -> list[str]:

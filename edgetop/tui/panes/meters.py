@@ -88,9 +88,9 @@ def status_line(view: View, width: int) -> Line:
         more = joined(view.heading[1:], room - width_of(title), f" {glyphs_for(view.level).dot} ")
         return spread((*title, *more), [right], width)
     model, device = _model(view), _device(view)
-    engine = _engine(view)
     choices: tuple[tuple[list[str], list[str]], ...] = (
-        ([*model, *engine], device), (model, device), (model, [*device[:1], *device[1:][-1:]]), (model, []),
+        *(([*model, engine], device) for engine in _engine(view)),
+        (model, device), (model, [*device[:1], *device[1:][-1:]]), (model, []),
         (model[:1], []),
     )  # fmt: skip
     for names, facts in choices:
@@ -171,9 +171,10 @@ def _model(view: View) -> list[str]:
 
 
 def _engine(view: View) -> list[str]:
+    """The engine's name with its build and commit, and without."""
     load = view.snapshot.load
     hidden = load is None or view.snapshot.watch is not None or view.snapshot.phase in PHASE_TEXTS
-    return [] if load is None or hidden else [one_line(load.engine.short)]
+    return [] if load is None or hidden else [one_line(load.engine.full), one_line(load.engine.short)]
 
 
 def _device(view: View) -> list[str]:

@@ -26,7 +26,7 @@ from edgetop.inference.server.address import ServerChoice
 from edgetop.inference.server.owned import OwnedServerEngine, server_arguments, server_variables
 from tests.support.engine_worker import EngineWorker
 from tests.support.eventually import eventually
-from tests.support.gguf_files import small_gguf, write_model
+from tests.support.gguf_files import file_bytes, small_gguf, write_model
 from tests.support.isolated_home import IsolatedHome
 from tests.support.requirements import need_module
 from tests.support.server_launcher import launcher
@@ -119,6 +119,9 @@ def test_a_draft_model_is_used_by_the_newest_generation_too(tmp_path: Path) -> N
     """It loads one without a word of its own about it, and does not ask it."""
     draft = write_model(tmp_path / "draft.gguf")
     assert server_variables(EngineSettings(draft_model=str(draft)))["LLAMA_ARG_SPEC_TYPE"] == "draft-simple"
+    eagle = tmp_path / "eagle.gguf"
+    eagle.write_bytes(file_bytes({"general.architecture": "eagle3"}, {"blk.0.attn_q.weight": (64, 64)}))
+    assert server_variables(EngineSettings(draft_model=str(eagle)))["LLAMA_ARG_SPEC_TYPE"] == "draft-eagle3"
     for other in (None, str(tmp_path / "none.gguf")):
         assert "LLAMA_ARG_SPEC_TYPE" not in server_variables(EngineSettings(draft_model=other))
 

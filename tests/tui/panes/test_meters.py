@@ -89,6 +89,14 @@ def test_the_engine_is_named_where_there_is_room_for_it() -> None:
     view = replace(view, snapshot=replace(view.snapshot, load=replace(load, engine=engine)))
     named = " · 4 threads · llama.cpp b9554 portable AVX2   raspberrypi5"
     assert named in drawn(view, 150, "wide")[0]
+    built = replace(
+        engine, build="edgetop-engine 0.3.36", commit="0c1e570",
+        devices=("CUDA0: Orin", "CUDA1: Orin", "CPU: Cortex-A78AE"),
+    )  # fmt: skip
+    view = replace(view, snapshot=replace(view.snapshot, load=replace(load, engine=built)))
+    whole = "llama.cpp b9554 (portable, edgetop-engine 0.3.36, 0c1e570, AVX2, CUDA)   raspberrypi5"
+    assert whole in drawn(view, 190, "wide")[0]
+    assert "llama.cpp b9554 portable AVX2 CUDA   raspberrypi5" in drawn(view, 155, "wide")[0]
     assert "llama.cpp" not in drawn(view, 118, "wide")[0], "what says more of the device goes before"
     neon = replace(engine, system_info="CPU : NEON = 1 | ARM_FMA = 1 | DOTPROD = 1", kind="installed")
     assert neon.short == "llama.cpp b9554 installed DOTPROD"
