@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from edgetop.inference.llama.library import EngineFiles, chosen_engine, engines
+from edgetop.inference.llama.library import BINDINGS_VERSION, EngineFiles, chosen_engine, engines
 from tests.support.isolated_home import Shell
 
 HERE: list[EngineFiles] = engines("auto", {})
@@ -79,6 +82,63 @@ def test_a_build_for_which_something_is_missing_says_what(shell: Shell) -> None:
     assert "a build needs a C++ compiler and glslc" in ran.stderr
     assert f"the {HERE[0].kind} engine stays" in ran.stderr
     assert "apt-get install build-essential" in ran.stderr
+
+
+BACKEND = """
+import os, subprocess, zipfile
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    print("[1/1] Building CUDA object ggml-cuda.cu.o")
+    subprocess.run(["nvcc", os.environ["CMAKE_ARGS"]], check=True)
+    name, info = "llama_cpp_python-{version}-py3-none-any.whl", "llama_cpp_python-{version}.dist-info"
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as wheel:
+        wheel.writestr("llama_cpp/__init__.py", "")
+        wheel.writestr(info + "/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(info + "/METADATA", "Metadata-Version: 2.1\\nName: llama_cpp_python\\nVersion: {version}\\n")
+        wheel.writestr(info + "/RECORD", "")
+    return name
+"""
+PROJECT = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+[project]
+name = "llama_cpp_python"
+version = "{version}"
+"""
+
+
+def test_a_build_for_cuda_hands_its_flags_to_pip_and_what_does_not_work_is_not_installed(shell: Shell) -> None:
+    """The programs and llama-cpp-python's sources are stand-ins; pip is not, and builds them."""
+    folder = shell.folder
+    for name, script in (("c++", "exit 0"), ("nvcc", f'echo "$@" >{folder}/compiled')):
+        (folder / "cuda/bin").mkdir(parents=True, exist_ok=True)
+        (folder / "cuda/bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "cuda/bin" / name).chmod(0o755)
+    sources = f"llama_cpp_python-{BINDINGS_VERSION}"
+    with tarfile.open(folder / f"{sources}.tar.gz", "w:gz") as tar:
+        for name, text in (("backend.py", BACKEND), ("pyproject.toml", PROJECT)):
+            content = text.replace("{version}", BINDINGS_VERSION).encode()
+            member = tarfile.TarInfo(f"{sources}/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    environment = {
+        "PATH": f"{folder}/cuda/bin:{os.environ['PATH']}", "CMAKE_ARGS": "", "CUDA_PATH": str(folder / "cuda"),
+        "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_CONFIG_FILE": os.devnull,
+    }  # fmt: skip
+    if not any(Path("/usr/include").glob("**/cublas_v2.h")):
+        ran = shell.run("engine", "build", "--cuda", environment=environment)
+        assert "a build needs cuBLAS of the CUDA toolkit" in ran.stderr
+    (folder / "cuda/include").mkdir()
+    (folder / "cuda/include/cublas_v2.h").touch()
+    ran = shell.run("engine", "build", "--cuda", environment=environment)
+    assert "-DGGML_CUDA=ON" in (folder / "compiled").read_text()
+    assert "1 of 1 files compiled" in ran.stderr
+    assert ran.code == 1
+    assert "the build does not work here" in ran.stderr
+    assert "edgetop goes on with the engine it has" in ran.stderr
+    assert f"used  {HERE[0].kind}" in shell.run("engine").stdout
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,9 @@ _X86_SETS: Final = {"sse4_2": "SSE42", "avx": "AVX", "avx2": "AVX2", "bmi2": "BM
 """Instruction sets that a build for no particular x86-64 processor uses (ggml/CMakeLists.txt), by the kernel's name."""
 
 
-def cmake_args(machine: str, flags: frozenset[str], backend: GpuBackend | None = None, *, tegra: bool = False) -> str:
+def cmake_args(
+    machine: str, flags: frozenset[str], backend: GpuBackend | None = None, *, root: Path = Path("/")
+) -> str:
     """How to configure llama.cpp for a processor with these flags.
 
     A build for exactly this processor crashes on x86-64 with AMX when GCC is older than 13, and gains little over AVX2;
@@ -51,16 +53,23 @@ def cmake_args(machine: str, flags: frozenset[str], backend: GpuBackend | None =
     if backend == "vulkan":
         args += " -DGGML_VULKAN=ON"
     if backend == "cuda":
-        args += " -DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native"
+        args += " -DGGML_CUDA=ON"
+        # Where no GPU is seen, as in a container, CMake hands its complaint to nvcc as an architecture.
+        args += (
+            " -DCMAKE_CUDA_ARCHITECTURES=native" if any((root / "dev" / name).exists() for name in _CUDA_NODES) else ""
+        )
         # Jetsons' unified memory has no virtual memory management for the pool (node-llama-cpp#560).
-        args += " -DGGML_CUDA_NO_VMM=ON" if tegra else ""
+        args += " -DGGML_CUDA_NO_VMM=ON" if (root / "etc/nv_tegra_release").exists() else ""
     return args
+
+
+_CUDA_NODES: Final = ("nvidia0", "nvhost-gpu", "nvgpu", "dxg")
+"""Device nodes of GPUs that CUDA computes on: of NVIDIA's driver, of Jetsons, of WSL."""
 
 
 def cmake_args_here(backend: GpuBackend | None = None) -> str:
     """What CMAKE_ARGS says, or what fits this machine."""
-    tegra = Path("/etc/nv_tegra_release").exists()
-    return os.environ.get(ARGS_VARIABLE) or cmake_args(machine_name(), cpu_flags(), backend, tegra=tegra)
+    return os.environ.get(ARGS_VARIABLE) or cmake_args(machine_name(), cpu_flags(), backend)
 
 
 class Missing(Struct, frozen=True):

@@ -34,11 +34,15 @@ def test_what_a_processor_lacks_is_switched_off() -> None:
     assert cmake_args("aarch64", frozenset({"asimd"})) == "-DLLAVA_BUILD=OFF -DGGML_RPC=ON"
 
 
-def test_gpus_have_their_flags() -> None:
+def test_gpus_have_their_flags(tmp_path: Path) -> None:
     assert cmake_args("x86_64", AVX2, "vulkan").endswith(" -DGGML_VULKAN=ON")
-    jetson = cmake_args("aarch64", frozenset(), "cuda", tegra=True)
+    unseen = cmake_args("x86_64", AVX2, "cuda", root=tmp_path)
+    assert unseen.endswith("-DGGML_CUDA=ON"), "no architecture is that of a GPU that is not there"
+    for file in ("dev/nvhost-gpu", "etc/nv_tegra_release"):
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).touch()
+    jetson = cmake_args("aarch64", frozenset(), "cuda", root=tmp_path)
     assert jetson.endswith("-DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native -DGGML_CUDA_NO_VMM=ON")
-    assert "NO_VMM" not in cmake_args("x86_64", AVX2, "cuda")
 
 
 def test_what_a_build_needs_is_looked_for_before_it_begins(tmp_path: Path) -> None:
