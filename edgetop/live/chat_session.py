@@ -618,12 +618,14 @@ class LiveSession(RecordedSession):
         return take_inventory(self._host, [*power.probes, *found_here])
 
     def _uses_gpu(self) -> bool | None:
-        """Whether the resident model runs on a GPU; of a server's that is not known."""
+        """Whether the resident model runs on a GPU, or a person measures by one; of a server's that is not known."""
         conversation = self._conversation
         if conversation is None or conversation.phase == "dead":
             return False
         loads = self.session.loads
-        return True if self._location is not None else bool(loads) and bool(gpus_of(loads[-1]))
+        if self._location is not None or self.options.power.is_of_gpu:
+            return True
+        return bool(loads) and bool(gpus_of(loads[-1]))
 
     def _worker_pid(self) -> int | None:
         conversation = self._conversation

@@ -7,11 +7,12 @@ keeps a reading for a second, some gauges for a minute.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from edgetop.core.sources import Channel, PowerProperties, SourceInfo, Unavailable, to_properties
+from edgetop.core.sources import EXTERNAL_METER, Channel, PowerProperties, SourceInfo, Unavailable, to_properties
 from edgetop.telemetry.host import Host, SysfsFile, is_transient, number_of, text_of, why
 from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values, require_any
 
@@ -26,6 +27,9 @@ _J_PER_UWH = 3.6e-3
 DRAIN_NAME = "energy.battery"
 _COUNT_UWH, _COUNT_UAH = 10_000, 1_000
 """A gauge counts in steps of 10 mWh or of 1 mAh (Smart Battery Data Specification 1.1, 5.1)."""
+_RIVALS = 2.5
+"""Where power and current times voltage differ more than by that, one is not what it is called (the 68 W of an idle
+handheld with a Snapdragon 8 Elite); less may be two moments of a load that changes."""
 ON_CHARGER = Unavailable("on the charger", "unplug the charger to measure from the battery, or use an external meter")
 _NOT_DISCHARGING = Unavailable("the battery is not discharging", "unplug the charger, or use an external meter")
 
@@ -68,8 +72,10 @@ class Battery:
 
         Raises OSError or ValueError.
         """
-        if self.gives_power:
-            return abs(self._power.number()) * 1e-6
+        return abs(self._power.number()) * 1e-6 if self.gives_power else self.product_w()
+
+    def product_w(self) -> float:
+        """Power by current and voltage. Raises OSError or ValueError."""
         return abs(self._amperes.number() * self._volts.number()) * 1e-12
 
     def remaining_j(self) -> float:
@@ -255,6 +261,14 @@ def _no_power(batteries: tuple[Battery, ...]) -> UnavailableSource | None:
         except (OSError, ValueError) as error:
             missing = why(error, battery.power_path)
             return UnavailableSource(name=POWER_NAME, missing=missing, retry=is_transient(error))
+        product_w = power_w
+        with suppress(OSError, ValueError):
+            product_w = (battery.is_discharging() and battery.product_w()) or power_w
+        if power_w > 0 and not 1 / _RIVALS < product_w / power_w < _RIVALS:
+            reason = (
+                f"{battery.directory} reads {power_w:.1f} W, and its current times its voltage are {product_w:.1f} W"
+            )
+            return UnavailableSource(name=POWER_NAME, missing=Unavailable(reason, EXTERNAL_METER), retry=True)
         if power_w > _P_MAX_W:
             missing = Unavailable(f"{battery.directory} reads {power_w:.0f} W, which cannot be")
             return UnavailableSource(name=POWER_NAME, missing=missing, retry=True)

@@ -270,7 +270,7 @@ _PATTERNS = (
 )  # fmt: skip
 """Regular files that the readers look for; the chips of hwmon come besides."""
 
-_CHIP_FILES = "name *_label *_input *_average *_enable *_cap *_alarm *_event_cnt update_interval shunt* *_shunt*"
+_CHIP_FILES = "name *_label *_oem_info *_input *_average *_enable *_cap *_alarm *_event_cnt *_interval shunt* *_shunt*"
 
 _MOVING = re.compile(
     r"/proc/meminfo|.*/(temp|cur_state|energy_uj|\w+_throttle_count|\w+_event_cnt"
@@ -296,7 +296,8 @@ edgetop_chips() {{ for h in /sys/class/hwmon/hwmon*; do
   c=; [ -r "$h/device/power/control" ] && read -r c <"$h/device/power/control"
   n=; [ -r "$h/name" ] && read -r n <"$h/name"
   case "$c $n" in {"|".join(f'"auto {name}"' for name in _ASLEEP)}) continue;; esac
-  for p in {" ".join(f"'{name}'" for name in _CHIP_FILES.split())}; do edgetop_names "$h"/$p; done
+  d=; [ -r "$h/device/power1_average" ] && d="$h/device"
+  for p in {" ".join(f"'{name}'" for name in _CHIP_FILES.split())}; do edgetop_names "$h"/$p ${{d:+"$d"/$p}}; done
 done; }}
 edgetop_files() {{ grep '' /dev/null "$@" </dev/null 2>/dev/null; }}
 edgetop_words() {{ for f in "$@"; do

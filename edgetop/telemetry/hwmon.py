@@ -11,9 +11,10 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edgetop.core.sources import (
     PROCESSOR_DEVICE,
@@ -64,6 +65,11 @@ class ChipKind(Struct, frozen=True, kw_only=True):
 _INA = ChipKind(scope="dc_in", gain=0.01, p_max_w=500.0, period_s=0.04, shunt_offset_uv=100.0)
 """The offset is the INA219's largest; later members of the family are better."""
 
+_CELLS_MV = ((2500, 4450), (5600, 8500))
+"""Of one lithium cell and of two: no computer is fed so. Whether current that counts as positive flows into the battery
+or out of it differs between the boards that carry one (Waveshare's UPS HAT (D) charges so, its UPS base for a CM4 does
+the opposite), so its power is nobody's consumption unless a person says so."""
+
 _BOARD = ChipKind(
     scope="gpu_board",
     gain=0.10,
@@ -75,11 +81,22 @@ _BOARD = ChipKind(
     blocking=False,
 )
 
-_KINDS: dict[str, ChipKind] = {
+_METER = ChipKind(scope="platform", gain=0.05, p_max_w=10_000.0, period_s=0.5)
+
+_GRACE = (
+    replace(_METER, scope="module", whole=re.compile(r"Module_Power_Socket_\d+"), adds_up_as="module"),
+    replace(_METER, scope="cpu_package", whole=re.compile(r"Grace_Power_Socket_\d+"), adds_up_as="grace"),
+    replace(_METER, scope="component", whole=re.compile(r"\w+_Power_Socket_\d+")),
+)
+"""The meters of an NVIDIA Grace, one a chip (Grace Performance Tuning Guide): a module has the GPU in it as well."""
+
+_POWER_SERVER = ChipKind(scope="platform", gain=0.10, p_max_w=10_000.0, period_s=0.2, whole=re.compile("System"))
+
+_KINDS: dict[str, ChipKind | tuple[ChipKind, ...]] = {
     "amdgpu": _BOARD,
     "xe": _BOARD,
     "i915": _BOARD,
-    "power_meter": ChipKind(scope="platform", gain=0.05, p_max_w=10_000.0, period_s=0.5),
+    "power_meter": (*_GRACE, _METER),
     "macsmc_hwmon": ChipKind(
         scope="platform", gain=0.10, p_max_w=1000.0, period_s=0.1, whole=re.compile("Total_System_Power")
     ),
@@ -94,6 +111,13 @@ _KINDS: dict[str, ChipKind] = {
     "amd_energy": ChipKind(
         scope="cpu_package", gain=0.10, p_max_w=1000.0, period_s=0.1, whole=re.compile(r"Esocket\d+"),
         adds_up_as="socket",
+    ),
+    # One socket a chip (Documentation/arch/x86/amd_hsmp.rst, from Linux 6.16 on).
+    "amd_hsmp_hwmon": ChipKind(scope="cpu_package", gain=0.10, p_max_w=1000.0, period_s=0.1, adds_up_as="hsmp"),
+    # All of a POWER server, or where nothing measures that, its processors (Documentation/hwmon/ibmpowernv.rst).
+    "ibmpowernv": (
+        _POWER_SERVER,
+        replace(_POWER_SERVER, scope="cpu_package", whole=re.compile(r"Chip_\d+"), adds_up_as="power"),
     ),
     # Turning a USB meter round turns the sign, so it says nothing.
     "powerz": ChipKind(
@@ -193,7 +217,7 @@ class PlausiblePower:
         if power_w < self._kind.p_min_w:
             raise ReadingError(f"{self.path} reads {power_w:.3g} W, which no such device in use draws")
         if self._kind is _INA and power_w < -_CHARGES_W:
-            raise ReadingError(f"{self.path}: {-power_w:.1f} W flow the other way, as while a battery charges")
+            raise ReadingError(f"{self.path}: {-power_w:.1f} W flow the other way, as in or out of a battery")
         return power_w
 
     def close(self) -> None:
@@ -217,7 +241,7 @@ def probe(
         several = count[chip.name] > 1
         name = f"power.{chip.name}" + (f".{chip.device or chip.directory.name}" if several else "")
         if chip.name in _KINDS:
-            kind = _APU if chip.name == "amdgpu" and not is_discrete(chip) else _KINDS[chip.name]
+            kind = _kind_of(chip)
             if kind is _BOARD and not cards:
                 continue
             yield _probe_chip(host, chip, kind, name, pause)
@@ -243,6 +267,20 @@ def is_discrete(chip: HwmonChip) -> bool:
     return chip.label("in1") != "vddnb" and chip.has("power1_cap")
 
 
+def _kind_of(chip: HwmonChip) -> ChipKind:
+    """What is known of a chip; where its labels say what it measures, of one with those labels."""
+    kinds = _KINDS[chip.name]
+    if isinstance(kinds, ChipKind):
+        return _APU if chip.name == "amdgpu" and not is_discrete(chip) else kinds
+    fitting = (kind for kind in kinds if any(_has_whole(each, chip, kind) for each in _offered(chip, kind)))
+    return next(fitting, kinds[-1])
+
+
+def _has_whole(readings: Sequence[_Reading], chip: HwmonChip, kind: ChipKind) -> bool:
+    """Whether one of the readings is all of what the chip covers."""
+    return kind.whole is None or any(kind.whole.fullmatch(each.label(chip)) for each in readings)
+
+
 def _probe_chip(
     host: Host, chip: HwmonChip, kind: ChipKind, name: str, pause: Callable[[float], None]
 ) -> Source | UnavailableSource:
@@ -255,9 +293,7 @@ def _probe_chip(
                 usable.append(reading)
             else:
                 last = failed
-        if kind.whole is not None and not any(kind.whole.fullmatch(each.label(chip)) for each in usable):
-            continue
-        if usable:
+        if usable and _has_whole(usable, chip, kind):
             return _source(host, chip, kind, name, tuple(usable))
     return last
 
@@ -319,7 +355,7 @@ def _source(host: Host, chip: HwmonChip, kind: ChipKind, name: str, readings: tu
         if kind.whole is not None:
             is_whole = kind.whole.fullmatch(label) is not None
         else:
-            is_whole = single or (place == 0 and kind is _BOARD)
+            is_whole = (single and not _is_at_battery(chip, kind, reading)) or (place == 0 and kind is _BOARD)
         channel = f"{'energy' if is_energy else 'power'}.{name.removeprefix('power.')}" + (
             f".{label}" if not single else ""
         )
@@ -366,6 +402,11 @@ def _properties(chip: HwmonChip, kind: ChipKind, reading: _Reading, *, is_whole:
         adds_up_as=kind.adds_up_as if is_whole else "",
         device=PROCESSOR_DEVICE if kind is _APU and is_whole and chip.label("in1") == "vddnb" else "",
     )
+
+
+def _is_at_battery(chip: HwmonChip, kind: ChipKind, reading: _Reading) -> bool:
+    volts_mv = number_of(chip.directory / f"{reading.volts or kind.volts}_input") if kind is _INA else None
+    return volts_mv is not None and any(low <= volts_mv <= high for low, high in _CELLS_MV)
 
 
 def _offset_w(chip: HwmonChip, kind: ChipKind, reading: _Reading) -> float:

@@ -121,6 +121,11 @@ class PowerChoice(Struct, frozen=True, kw_only=True):
         return probes_of(power=self.name != NO_POWER, gpus=self.gpu_sensors)
 
     @property
+    def is_of_gpu(self) -> bool:
+        """Whether the named meter is a graphics card's, which is then read as one that computes for us."""
+        return (self.name or "").partition(".")[2].startswith(("gpu", "amdgpu", "xe", "i915"))
+
+    @property
     def headline(self) -> str | None:
         """The name that the session records as chosen: a plug's source rather than its address."""
         if self.name is not None and is_plug(self.name):

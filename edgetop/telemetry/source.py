@@ -107,21 +107,28 @@ Probe = Callable[[Host], Iterator[Source | UnavailableSource]]
 
 _FOLDER = r"hwmon(\d{1,6})"
 _HOSTILE = r"[^A-Za-z0-9_+-]+"
+_READING = "[a-z]*[0-9]_[ai]*"
+"""`power1_average`, `in1_input` and the like."""
 
 
 class HwmonChip(Struct, frozen=True, kw_only=True):
     """One chip, as it is now."""
 
     directory: Path
-    """`/sys/class/hwmon/hwmonN`; N changes from one start, or one plugging in, to the next."""
+    """`/sys/class/hwmon/hwmonN`; N changes from one start, or one plugging in, to the next. Of a driver that registers
+    in the older way, as ACPI's power meter for long, `hwmonN/device`."""
     name: str
     """Of the driver, such as `ina226`."""
     device: str
     """Of the device on its bus, such as `1-0041`; empty for a chip without one."""
 
     def label(self, quantity: str) -> str:
-        """Label of `in1`, `power1` and the like, reduced to letters, digits, `_`, `+` and `-`; empty without one."""
-        return plain_name(text_of(self.directory / f"{quantity}_label"))
+        """Label of `in1`, `power1` and the like, reduced to letters, digits, `_`, `+` and `-`; empty without one.
+
+        ACPI's power meter has what its maker calls it for one.
+        """
+        file = self.directory / quantity
+        return plain_name(text_of(Path(f"{file}_label")) or text_of(Path(f"{file}_oem_info")))
 
     def has(self, *files: str) -> bool:
         """Whether the chip has all of these files."""
@@ -139,10 +146,12 @@ def find_chips(host: Host) -> Iterator[HwmonChip]:
     for folder in (*host.path("/sys/class/hwmon").glob("hwmon*"), *drivers.glob("ina*/*/hwmon/hwmon*")):
         if re.fullmatch(_FOLDER, folder.name):
             folders.setdefault(folder.name, folder)
-    for directory in sorted(folders.values(), key=lambda folder: int(folder.name.removeprefix("hwmon"))):
-        name = plain_name(text_of(directory / "name"))
+    for folder in sorted(folders.values(), key=lambda folder: int(folder.name.removeprefix("hwmon"))):
+        device = folder / "device"
+        name = plain_name(text_of(folder / "name") or text_of(device / "name"))
         if name:
-            yield HwmonChip(directory=directory, name=name, device=_device(directory))
+            is_older = not any(folder.glob(_READING)) and any(device.glob(_READING))
+            yield HwmonChip(directory=device if is_older else folder, name=name, device=_device(folder))
 
 
 def plain_name(text: str) -> str:
@@ -154,7 +163,9 @@ def _device(directory: Path) -> str:
     device = directory / "device"
     if device.exists():
         return plain_name(device.resolve().name)
-    return plain_name(directory.parent.parent.name) if directory.parent.name == "hwmon" else ""
+    # Below a driver's folder, rather than in `/sys/class/hwmon`.
+    *_, above, parent, _ = directory.parts
+    return plain_name(above) if parent == "hwmon" and above != "class" else ""
 
 
 ASLEEP = Unavailable("asleep")

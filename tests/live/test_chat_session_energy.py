@@ -336,3 +336,31 @@ def test_the_source_that_was_chosen_is_the_headline_or_the_reason(
         assert not isinstance(power, Unavailable)
         assert power.channels == ("power.VDD_IN",)
         assert power.power_w == pytest.approx(5.032, rel=0.01)
+
+
+CARD: dict[str, str | int] = {
+    f"{HWMON}/name": "amdgpu",
+    f"{HWMON}/in1_label": "vddgfx",
+    f"{HWMON}/power1_average": 60_000_000,
+    f"{HWMON}/power1_cap": 100_000_000,
+    f"{HWMON}/device/power/control": "auto",
+    f"{HWMON}/device/power/runtime_status": "active",
+}
+
+
+@pytest.mark.parametrize("name", ["power.amdgpu", None])
+def test_a_card_that_may_sleep_is_read_where_a_person_measures_by_it(
+    start: Callable[..., Run], tmp_path: Path, script: str, name: str | None
+) -> None:
+    plant(tmp_path / "root", CARD)
+    run = start(engine_name=script, power=PowerChoice(name=name))
+    run.load(tmp_path / "any.gguf", EngineSettings())
+    if name is None:
+        run.until(lambda: "power.amdgpu" in run.live.session.absent)
+        assert "left alone so that it can sleep" in run.live.session.absent["power.amdgpu"].reason
+    else:
+        run.until(lambda: not isinstance(run.live.snapshot().power, Unavailable))
+        power = run.live.snapshot().power
+        assert not isinstance(power, Unavailable)
+        assert power.power_w == pytest.approx(60.0)
+    run.end()

@@ -162,6 +162,23 @@ def test_an_implausible_gauge_is_no_source(tmp_path: Path, content: str, says: s
     assert "battery" in sources(found)
 
 
+@pytest.mark.parametrize(
+    ("current_ua", "is_believed"), [(-520_000, False), (5_400_000, True), (3_000_000, True), (0, True)]
+)
+def test_a_power_that_its_own_current_and_voltage_deny_is_not_believed(
+    tmp_path: Path, current_ua: int, is_believed: bool
+) -> None:
+    # A handheld with a Snapdragon 8 Elite reads some 68 W while its current and voltage make 6.5.
+    gauge = {"power_now": 67_800_000, "current_now": current_ua, "voltage_now": 12_500_000}
+    found = list(probe(plant(tmp_path, {**LAPTOP, **below(f"{SUPPLY}/BAT0", gauge)})))
+    assert ("power.battery" in sources(found)) is is_believed
+    assert (
+        is_believed or "67.8 W, and its current times its voltage are 6.5 W" in absences(found)["power.battery"].reason
+    )
+    charging = list(probe(plant(tmp_path, {f"{SUPPLY}/BAT0/status": "Charging"})))
+    assert "power.battery" in sources(charging)
+
+
 COUNTS_ONLY = {
     **below(f"{SUPPLY}/BAT0", {"type": "Battery", "status": "Discharging", "present": 1, "energy_now": 40_730_000}),
     **below(f"{SUPPLY}/AC", {"type": "Mains", "online": 0}),

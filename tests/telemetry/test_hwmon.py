@@ -225,7 +225,7 @@ def test_what_charges_a_battery_is_no_consumption(tmp_path: Path, files: dict[st
     host = plant(tmp_path, chip(3, name="ina219", **files))
     (absent,) = probe(host, pause=no_pause)
     assert isinstance(absent, UnavailableSource)
-    assert absent.missing.reason.endswith("4.9 W flow the other way, as while a battery charges")
+    assert absent.missing.reason.endswith("4.9 W flow the other way, as in or out of a battery")
     assert absent.retry
     plant(tmp_path, chip(3, name="ina219", **{**files, "curr1_input": 1200}))
     assert readings(sources(probe(host, pause=no_pause))["power.ina219"]) == {"power.ina219": pytest.approx(4.92)}
@@ -363,3 +363,116 @@ def test_a_sleeping_graphics_card_is_not_woken(tmp_path: Path) -> None:
     assert isinstance(absent, UnavailableSource)
     assert absent.missing.reason == "asleep"
     assert absent.retry
+
+
+def older_chips(root: Path, number: int, device: str, **files: str | int) -> None:
+    """A chip whose driver puts name and readings beside its device, as ACPI's power meter did until 2024."""
+    plant(root, below(f"/sys/devices/LNXSYSTM:00/{device}", files))
+    folder = root / f"{HWMON}/hwmon{number}".lstrip("/")
+    folder.mkdir(parents=True)
+    (folder / "device").symlink_to(root / f"sys/devices/LNXSYSTM:00/{device}")
+
+
+@pytest.mark.parametrize("has_name", [False, True])
+def test_an_acpi_meter_that_lies_at_its_device_is_read(tmp_path: Path, has_name: bool) -> None:
+    older_chips(
+        tmp_path, 0, "ACPI000D:00", name="power_meter", power1_average=112_000_000, power1_average_interval=300_000
+    )
+    host = plant(tmp_path, chip(0, name="power_meter") if has_name else {})
+    source = sources(probe(host, pause=no_pause))["power.power_meter"]
+    assert readings(source) == {"power.power_meter": pytest.approx(112.0)}
+    assert of_channel(source.info, "power.power_meter").window_s == pytest.approx(300.0)
+    assert source.info.channels[0].scope == "platform"
+
+
+GRACE_W = {"Module": (302, 288), "Grace": (103, 99), "CPU": (61, 58), "SysIO": (14, 15)}
+"""What the meters of two GH200 modules read, by the first word of their names."""
+
+
+def test_the_modules_of_a_grace_hopper_add_up_and_its_parts_do_not(tmp_path: Path) -> None:
+    number = 0
+    for socket in (0, 1):
+        for word, watts in GRACE_W.items():
+            files: dict[str, str | int] = {
+                "name": "power_meter",
+                "power1_oem_info": f"{word} Power Socket {socket}",
+                "power1_average": watts[socket] * 1_000_000,
+                "power1_average_interval": 50,
+            }
+            older_chips(tmp_path, number, f"ACPI000D:0{number}", **files)
+            number += 1
+    scope, power_w = headline_and_power_w(plant(tmp_path, {}))
+    assert scope == "module"
+    assert power_w == pytest.approx(302 + 288)
+    (tmp_path / f"{HWMON}/hwmon0/device/power1_average".lstrip("/")).unlink()
+    (tmp_path / f"{HWMON}/hwmon4/device/power1_average".lstrip("/")).unlink()
+    scope, power_w = headline_and_power_w(plant(tmp_path, {}))
+    assert scope == "cpu_package"
+    assert power_w == pytest.approx(103 + 99)
+
+
+def headline_and_power_w(host: telemetry_host.Host) -> tuple[str, float]:
+    """The scope of the headline of what the probe finds, and what its meters read together."""
+    found = sources(probe(host, pause=no_pause)).values()
+    powers_w = {name: value for source in found for name, value in readings(source).items()}
+    meters = [
+        meter for source in found for channel in source.info.channels if (meter := meter_of(source.info, channel))
+    ]
+    shown = headline(meters)
+    assert isinstance(shown, Headline)
+    values = [powers_w[meter.name] for meter in shown.meters]
+    return shown.scope, sum(value for value in values if isinstance(value, float))
+
+
+def test_the_sockets_of_an_epyc_add_up(tmp_path: Path) -> None:
+    tree = {**chip(5, name="amd_hsmp_hwmon", power1_input=181_000_000, power1_cap=400_000_000),
+            **chip(6, name="amd_hsmp_hwmon", power1_input=94_000_000, power1_cap=400_000_000)}  # fmt: skip
+    scope, power_w = headline_and_power_w(plant(tmp_path, tree))
+    assert scope == "cpu_package"
+    assert power_w == pytest.approx(275.0)
+
+
+POWER9 = {"Chip 0 ": 157, "Chip 0 Vdd": 113, "Chip 0 Vdn": 12, "Chip 8 ": 99, "Chip 8 Vdd": 62, "System": 426,
+          "APSS 1 ": 127}  # fmt: skip
+"""What `sensors` shows of a POWER9 server with two processors, W by label (open-power, "Hwmon sensors in P9")."""
+
+
+@pytest.mark.parametrize(
+    ("left_out", "expected"), [((), ("platform", 426)), (("System", "APSS 1 "), ("cpu_package", 256))]
+)
+def test_a_power_server_is_its_system_or_else_its_processors(
+    tmp_path: Path, left_out: tuple[str, ...], expected: tuple[str, float]
+) -> None:
+    files: dict[str, str | int] = {"name": "ibmpowernv"}
+    for number, (label, watts) in enumerate(POWER9.items(), 1):
+        if label not in left_out:
+            files |= {f"power{number}_label": label, f"power{number}_input": watts * 1_000_000}
+    scope, power_w = headline_and_power_w(plant(tmp_path, chip(0, **files)))
+    assert scope == expected[0]
+    assert power_w == pytest.approx(expected[1])
+
+
+@pytest.mark.parametrize(
+    ("volts_mv", "is_headline"), [(4100, False), (7800, False), (5100, True), (9000, True), (12_100, True)]
+)
+def test_a_chip_at_a_battery_is_no_headline_since_boards_count_its_current_either_way(
+    tmp_path: Path, volts_mv: int, is_headline: bool
+) -> None:
+    tree = chip(3, name="ina219", in1_input=volts_mv, curr1_input=1200, power1_input=volts_mv * 1200)
+    (source,) = sources(probe(plant(tmp_path, tree), pause=no_pause)).values()
+    assert (source.info.channels[0].scope == "dc_in") is is_headline
+    meter = meter_of(source.info, source.info.channels[0])
+    assert meter is not None
+    shown = headline([meter])
+    assert isinstance(shown, Headline) is is_headline
+    if isinstance(shown, Unavailable):
+        assert "no meter is known to measure the whole device: power.ina219" in shown.reason
+
+
+def test_a_steam_deck_is_read_where_one_of_its_two_limits_has_no_power(tmp_path: Path) -> None:
+    tree = chip(4, name="amdgpu", in0_label="vddgfx", in0_input=655, in1_label="vddnb", in1_input=669,
+                power1_label="slowPPT", power1_average=4_090_000, power1_input=5_030_000, power1_cap=15_000_000,
+                power2_label="fastPPT", power2_cap=15_000_000, power2_average="", freq1_input=200_000_000)  # fmt: skip
+    scope, power_w = headline_and_power_w(plant(tmp_path, tree))
+    assert scope == "cpu_package"
+    assert power_w == pytest.approx(4.09)

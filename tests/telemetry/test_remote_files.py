@@ -71,6 +71,22 @@ def test_power_is_that_of_the_latest_refresh(tmp_path: Path) -> None:
     inventory.close()
 
 
+def test_a_meter_of_acpi_that_lies_at_its_device_is_copied(tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    there = below("/sys/devices/LNXSYSTM:00/ACPI000D:00", {"name": "power_meter", "power1_average": 302_000_000,
+                                                           "power1_oem_info": "Module Power Socket 0"})  # fmt: skip
+    plant(tmp_path / "remote", {**LAPTOP, **there})
+    folder = tmp_path / "remote/sys/class/hwmon/hwmon1"
+    folder.mkdir(parents=True)
+    (folder / "device").symlink_to("../../../devices/LNXSYSTM:00/ACPI000D:00")
+    _, copy = copied(tmp_path / "remote", tmp_path / "copy")
+    inventory = take_inventory(copy, [(name, probe) for name, probe in remote_probes() if name == "hwmon"])
+    (source,) = inventory.sources
+    assert source.info.channels[0].scope == "module"
+    assert source.read()[0] == pytest.approx(302.0)
+    inventory.close()
+
+
 def test_a_pi_5_is_asked_by_vcgencmd(tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
     plant(tmp_path / "remote", PI_5)
