@@ -242,7 +242,8 @@ def _function(library: Library, name: str) -> ctypes._NamedFuncPointer:
     try:
         function: ctypes._NamedFuncPointer = getattr(ctypes.CDLL(library._lib._name), name)  # noqa: SLF001
     except AttributeError:
-        raise AllocationUnknownError(f"this build of llama.cpp has no function {name}") from None
+        written = name.lstrip("_Z0123456789").partition("PK")[0].removesuffix("B5cxx11")
+        raise AllocationUnknownError(f"this build of llama.cpp has no function {written}") from None
     function.argtypes = [ctypes.c_void_p]
     return function
 

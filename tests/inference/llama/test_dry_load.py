@@ -13,7 +13,9 @@ from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown
 from edgetop.core.records import ModelLoaded
 from edgetop.core.sources import Unavailable
 from edgetop.inference.client import EngineProcess
+from edgetop.inference.llama import dry_load as dry_loads
 from edgetop.inference.llama.dry_load import AllocationUnknownError, buffer_shares, dry_load
+from edgetop.inference.llama.library import import_library
 from tests.inference.tiny_gguf import write_tiny_gguf
 from tests.support.engine_worker import EngineWorker
 from tests.support.gguf_architectures import ARCHITECTURES
@@ -121,3 +123,8 @@ def test_maps_of_another_c_plus_plus_library_are_not_read() -> None:
 def _written(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
+
+
+def test_a_function_that_lacks_is_named_as_it_is_written() -> None:
+    with pytest.raises(AllocationUnknownError, match=r"no function llama_internal_get_nothing$"):
+        dry_loads._function(import_library(), "_Z26llama_internal_get_nothingB5cxx11PK11llama_model")
