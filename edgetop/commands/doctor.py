@@ -39,6 +39,7 @@ from edgetop.core.text import literal, one_line
 from edgetop.inference.catalog import find_models
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.llama.build import BUILD_COMMAND, Advice, engine_advice, possible_backends
+from edgetop.inference.llama.library import engines, gpu_backends
 from edgetop.inference.llama.portable import no_engine_hint
 from edgetop.inference.protocol import Hello
 from edgetop.inference.server.address import KEY_VARIABLE, ServerChoice, key_of
@@ -74,6 +75,8 @@ class EngineFindings(Struct, frozen=True, kw_only=True):
     """Why there is none, in one line."""
     gpus: tuple[str, ...] = ()
     """Devices that layers can be offloaded to."""
+    backends: tuple[str, ...] = ()
+    """For GPUs, that the engine has, whether they find one or not."""
     possible_backends: tuple[str, ...] = ()
     """For GPUs that this machine has drivers for."""
     advice: tuple[Advice, ...] = ()
@@ -112,7 +115,14 @@ def examine_engine(engine: str, sysroot: Path, *, has_nvidia: bool) -> EngineFin
                     gpus = tuple(device for device in report.engine.devices if not device.startswith(_NOT_GPUS))
                     advice = tuple(engine_advice(report.engine, platform.machine(), has_nvidia=has_nvidia and not gpus))
                     possible = possible_backends(has_nvidia=has_nvidia, root=sysroot)
-                    return EngineFindings(info=report.engine, gpus=gpus, advice=advice, possible_backends=possible)
+                    backends = [gpu_backends(files) for files in engines("auto") if files.kind == report.engine.kind]
+                    return EngineFindings(
+                        info=report.engine,
+                        gpus=gpus,
+                        backends=next(iter(backends), ()),
+                        advice=advice,
+                        possible_backends=possible,
+                    )
             death = worker.death()
             if death is not None:
                 return EngineFindings(problem=death.what, advice=(Advice("the engine does not start", death.hint),))
@@ -275,15 +285,23 @@ def _engine_rows(found: EngineFindings) -> list[list[str]]:
             ["ok", "library", found.info.label],
             ["", "built for", found.info.system_info],
             ["", "devices", ", ".join(found.info.devices) or "CPU"],
-            ["", "GPU offload", ", ".join(found.gpus) or "no: this build has no GPU backend, or finds no GPU"],
+            ["", "GPU offload", ", ".join(found.gpus) or _no_offload(found.backends)],
             ["", "GPU drivers", _could_use(found)],
             ["", "RPC", RPC_THERE if found.info.rpc else f"no: `{BUILD_COMMAND}` builds one with it"],
         ]
     return rows + _advice_rows(found.advice)
 
 
+def _no_offload(backends: Sequence[str]) -> str:
+    names = " and ".join(backends)
+    return f"no: this build has {names}, which finds no GPU" if names else "no: this build has no GPU backend"
+
+
 def _could_use(found: EngineFindings) -> str:
-    commands = [f"{backend}: `{BUILD_COMMAND} --{backend}`" for backend in found.possible_backends]
+    commands = [
+        f"{backend}: {'this build has it' if backend in found.backends else f'`{BUILD_COMMAND} --{backend}`'}"
+        for backend in found.possible_backends
+    ]
     return "; ".join(commands) or "none for which llama.cpp could be built"
 
 

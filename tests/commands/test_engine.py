@@ -49,6 +49,16 @@ def test_an_engine_that_is_refused_is_shown_with_the_reason(shell: Shell, tmp_pa
     assert "an engine is not used" in found["advice"][0]["what"]
 
 
+def test_a_backend_that_finds_no_gpu_is_told_from_one_that_is_not_there(shell: Shell, tmp_path: Path) -> None:
+    assert "this build has no GPU backend" in shell.run("doctor", environment={"LLAMA_CPP_LIB_PATH": ""}).stdout
+    for library in HERE[0].libraries.iterdir():
+        (tmp_path / library.name).symlink_to(library)
+    (tmp_path / "libggml-vulkan.so").touch()
+    named = {"LLAMA_CPP_LIB_PATH": str(tmp_path)}
+    assert "GPU offload  no: this build has vulkan, which finds no GPU" in shell.run("doctor", environment=named).stdout
+    assert shell.run("doctor", "--json", environment=named).json()["engine"]["backends"] == ["vulkan"]
+
+
 def test_without_an_engine_everything_says_so_and_how_to_get_one(shell: Shell, absent: str) -> None:
     none = {"EDGETOP_ENGINE": absent}
     shown = shell.run("engine", environment=none)
@@ -125,7 +135,8 @@ def test_a_build_for_cuda_hands_its_flags_to_pip_and_what_does_not_work_is_not_i
             tar.addfile(member, io.BytesIO(content))
     environment = {
         "PATH": f"{folder}/cuda/bin:{os.environ['PATH']}", "CMAKE_ARGS": "", "CUDA_PATH": str(folder / "cuda"),
-        "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_CONFIG_FILE": os.devnull,
+        "XDG_CACHE_HOME": str(folder / "cache"), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder),
+        "PIP_CONFIG_FILE": os.devnull,
     }  # fmt: skip
     if not any(Path("/usr/include").glob("**/cublas_v2.h")):
         ran = shell.run("engine", "build", "--cuda", environment=environment)
@@ -133,6 +144,7 @@ def test_a_build_for_cuda_hands_its_flags_to_pip_and_what_does_not_work_is_not_i
     (folder / "cuda/include").mkdir()
     (folder / "cuda/include/cublas_v2.h").touch()
     ran = shell.run("engine", "build", "--cuda", environment=environment)
+    assert (folder / "compiled").exists(), ran.stderr
     assert "-DGGML_CUDA=ON" in (folder / "compiled").read_text()
     assert "1 of 1 files compiled" in ran.stderr
     assert ran.code == 1

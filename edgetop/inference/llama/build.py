@@ -286,8 +286,13 @@ def engine_advice(info: EngineInfo, machine: str, *, has_nvidia: bool) -> list[A
 
 
 def possible_backends(*, has_nvidia: bool, root: Path = Path("/")) -> tuple[GpuBackend, ...]:
-    """The backends for GPUs for which this machine has a driver. Mesa's lavapipe computes on the processor."""
-    drivers = [
+    """The backends for GPUs for which this machine has a GPU and a driver.
+
+    Mesa's drivers are installed whether there is a GPU or not, and its lavapipe computes on the processor.
+    """
+    nodes = ("dri/renderD*", "mali0", "kgsl-3d0", *_CUDA_NODES)
+    has_gpu = any(True for name in nodes for _ in (root / "dev").glob(name))
+    drivers = has_gpu and [
         file
         for folder in ("usr/share/vulkan/icd.d", "etc/vulkan/icd.d", "usr/local/share/vulkan/icd.d")
         for file in (root / folder).glob("*.json")

@@ -128,6 +128,9 @@ def test_drivers_for_gpus_are_found_and_lavapipe_is_none(tmp_path: Path) -> None
     (icd / "lvp_icd.x86_64.json").touch()
     assert possible_backends(has_nvidia=True, root=tmp_path) == ("cuda",)
     (icd / "broadcom_icd.aarch64.json").touch()
+    assert possible_backends(has_nvidia=False, root=tmp_path) == (), "packages bring drivers where there is no GPU"
+    (tmp_path / "dev/dri").mkdir(parents=True)
+    (tmp_path / "dev/dri/renderD128").touch()
     assert possible_backends(has_nvidia=False, root=tmp_path) == ("vulkan",)
 
 
