@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from benchmarks.ten_hours import Simulation, resident_mib_of_this
 from edgetop.core.records import Record, Sampled, SourceAdded
 from edgetop.inference.scripted import Reply
 from edgetop.io.files import FILE_SUFFIX
+from edgetop.session.file_io import copy_of
 from edgetop.session.journal import open_journal
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
@@ -107,12 +109,14 @@ def record(kind: str, hours: float, folder: Path) -> None:
         f"{written / hours * 24 / 1e6:.0f} MB a day ({unpacked / hours * 24 / 1e6:.0f} unpacked)",
         flush=True,
     )
-    (folder.parent / "left.journal").write_bytes(journal.path.read_bytes())
+    shutil.copyfile(journal.path, folder.parent / "left.journal")
     begin_s, peak_mib = time.process_time(), _peak_mib()
     path = store.finish(session, journal).path
+    copy = copy_of(path)
+    copied = f", and {copy.stat().st_size / 1e6:.1f} MB of a copy" if copy.exists() else ""
     print(
         f"  save     {time.process_time() - begin_s:7.2f} s of processor time, {_peak_mib():5.0f} MiB, "
-        f"{peak_mib:.0f} before; {path.stat().st_size / 1e6:.1f} MB",
+        f"{peak_mib:.0f} before; {path.stat().st_size / 1e6:.1f} MB{copied}",
         flush=True,
     )
 

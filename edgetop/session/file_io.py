@@ -258,12 +258,10 @@ def _is_current(path: Path) -> bool:
 
 def _keep_copy(path: Path, session: Session) -> None:
     """Nothing depends on it: where it cannot be written, the file is read."""
-    tokens = sum(turn.finished.generated_tokens for turn in session.turns if turn.finished is not None)
+    tokens = sum(span.tokens for turn in session.turns for span in turn.reply)
     if tokens + sum(len(each.t_us) * (1 + len(each.columns)) for each in session.series.values()) < COPIED_FROM:
         return
-    turns = [packed for turn in session.turns if (packed := turn.packed()) is not None]
-    if len(turns) < len(session.turns):
-        return
+    turns = [turn.packed() for turn in session.turns]
     series = [each.packed() for each in session.series.values()]
     power = POWER_OVER_TIME.of(session)
     drawn = None if isinstance(power, Unavailable) else power

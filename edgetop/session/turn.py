@@ -237,9 +237,11 @@ class Span:
 
     def pack(self) -> None:
         """Take a third of the memory; the text then has to be unpacked whenever it is asked for."""
-        if not self.packed:
-            self.packed = zlib.compress(self.text.encode("utf-8", "surrogatepass"))
-            self._pieces = []
+        self.packed, self._pieces = self.as_packed(), []
+
+    def as_packed(self) -> bytes:
+        """The text as it is packed."""
+        return self.packed or zlib.compress(self.text.encode("utf-8", "surrogatepass"))
 
     def join(self) -> None:
         """Keep the text in one piece."""
@@ -266,10 +268,10 @@ class _Packed(NamedTuple):
 
 
 class PackedTurn(Struct, frozen=True, array_like=True):
-    """A turn that has ended, to be kept in a file of this machine."""
+    """A turn, to be kept in a file of this machine."""
 
     started: TurnStarted
-    finished: TurnFinished
+    finished: TurnFinished | None
     prefill: tuple[int | None, int | None, bytes, bytes]
     """Tokens to evaluate and cached ones; stamps, and how many were done."""
     counted: bool
@@ -323,20 +325,22 @@ class Turn:
     def pack(self) -> None:
         """Take a quarter of the memory, once it has ended; what is asked for is then unpacked each time."""
         if self._packed is None and self.finished is not None:
-            gaps_us = (later - earlier for earlier, later in pairwise(chain((self.started.t_us,), self._token_t_us)))
-            self._packed = _Packed.of(gaps_us), _Packed.of(self._token_chars)
+            self._packed = self._packed_tokens()
             self._token_t_us = self._token_chars = array("q")
             for span in self.reply:
                 span.pack()
 
-    def packed(self) -> PackedTurn | None:
-        """The turn as it is in memory when it is packed, which it then is; `None` for one that has not ended."""
+    def _packed_tokens(self) -> tuple[_Packed, _Packed]:
+        gaps_us = (later - earlier for earlier, later in pairwise(chain((self.started.t_us,), self._token_t_us)))
+        return _Packed.of(gaps_us), _Packed.of(self._token_chars)
+
+    def packed(self) -> PackedTurn:
+        """The turn as it is in memory when it is packed; one that has ended then is."""
         self.pack()
-        if self._packed is None or self.finished is None:
-            return None
         prefill = self.to_evaluate, self.cached, self.prefill_t_us.tobytes(), self.prefill_done.tobytes()
-        reply = [(span.part, span.tokens, span.packed) for span in self.reply]
-        return PackedTurn(self.started, self.finished, prefill, self.counted, self._packed, reply)
+        tokens = self._packed or self._packed_tokens()
+        reply = [(span.part, span.tokens, span.as_packed()) for span in self.reply]
+        return PackedTurn(self.started, self.finished, prefill, self.counted, tokens, reply)
 
     @classmethod
     def of(cls, packed: PackedTurn) -> Turn:

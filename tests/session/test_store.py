@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.records import ModelLoaded, Record, TurnStarted
+from edgetop.core.records import ModelLoaded, Record, TurnFinished, TurnStarted
 from edgetop.io.files import data_folder, replacement
 from edgetop.io.json import encode_record
 from edgetop.report.plots import time_series
@@ -515,14 +515,18 @@ def test_an_id_of_two_files_is_not_decided_by_their_names(tmp_path: Path) -> Non
     assert Store(tmp_path).find("0bcdef011") == tmp_path / "20261012-140321-smollm2-0bcdef01.json"
 
 
-@pytest.fixture
-def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(params=["whole", "broken off within an answer"])
+def copied(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A session that is long enough to have a copy beside it."""
     monkeypatch.setattr(file_io, "COPIED_FROM", 1)
     monkeypatch.setattr("edgetop.core.numbers.BLOCK", 4)
     recorded = recorded_power.record(SENSORS["slow average"], seed=1, turns_s=(4.0, 3.0))
     path = tmp_path / "20261012-140322-tiny-01234567.json"
-    save(path, fold([*ended(recorded.records)]))
+    records = list(ended(recorded.records))
+    if request.param != "whole":
+        last = max(index for index, each in enumerate(records) if isinstance(each, TurnFinished))
+        del records[last:]
+    save(path, fold(records))
     return path
 
 

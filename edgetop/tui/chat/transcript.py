@@ -180,6 +180,9 @@ RenderMarkdown = Callable[[str, int], "list[StyledLine] | None"]
 FOLDED_TAIL = 2_000
 """Characters at the end of growing reasoning from which its last line is taken."""
 
+LAID_OUT_MOST = 200
+"""Blocks whose lines are kept, more than a terminal shows: lines take several times the memory of their text."""
+
 
 class Transcript:
     """The messages of a chat and their lines."""
@@ -188,6 +191,8 @@ class Transcript:
         self._glyphs = glyphs
         self._render_markdown = render_markdown
         self._blocks: list[Block] = []
+        self._laid_out_blocks: dict[Block, None] = {}
+        """The one that was asked for last is the last."""
         self._messages = 0
         self._width = 1
 
@@ -323,6 +328,7 @@ class Transcript:
     def clear(self) -> None:
         """Remove every message."""
         self._blocks.clear()
+        self._laid_out_blocks.clear()
 
     def rows(self, top: LinePosition, count: int) -> list[ChatLine | None]:
         """At most `count` lines from `top` down; `None` is the blank line between blocks."""
@@ -422,6 +428,12 @@ class Transcript:
 
     def _laid_out(self, index: int) -> Block:
         block = self._blocks[index]
+        self._laid_out_blocks.pop(block, None)
+        self._laid_out_blocks[block] = None
+        if len(self._laid_out_blocks) > LAID_OUT_MOST:
+            oldest = next(iter(self._laid_out_blocks))
+            del self._laid_out_blocks[oldest]
+            oldest.lines, oldest.width = [], 0
         if block.folded:
             if block.width != self._width:
                 block.lines = [self._folded_line(block)]

@@ -139,6 +139,21 @@ def test_removing_the_last_turn_takes_everything_after_its_prompt() -> None:
     assert shown(chat) == ["you  hello", "", "· loaded"]
 
 
+def test_only_the_lines_that_were_asked_for_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.tui.chat.transcript.LAID_OUT_MOST", 4)
+    chat = transcript(14)
+    for number in range(20):
+        chat.add("user", f"hello, my number is {number}")
+    reply = chat.open_reply()
+    chat.extend(reply, "a growing answer", "answer")
+    whole = shown(chat)
+    assert sum(bool(block.lines) for block in chat.blocks) == 4
+    shown(chat, TOP, 3)
+    assert chat.blocks[0].lines
+    chat.extend(reply, " that was away", "answer")
+    assert shown(chat) == [*whole[:-1], "answer that ", "was away"]
+
+
 def test_markdown_is_asked_for_once_when_the_reply_is_finished() -> None:
     asked: list[tuple[str, int]] = []
 
