@@ -103,6 +103,8 @@ class LineReader:
         """`completions` gives the texts that a line may become, for Tab."""
         self._completions = completions
         self._is_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+        self.is_disturbed = self._is_terminal and sys.stderr is not None and sys.stderr.isatty()
+        """What is written to stderr would stand in the line that is being typed."""
         self._readline = _readline() if self._is_terminal else None
         self._found: Sequence[str] = ()
         self.is_waiting = False
@@ -220,7 +222,7 @@ class PlainChat(Chat):
         )
         self._reader = LineReader(completions=completions)
         self._queued: list[str] | None = None
-        """Lines that wait until the person has typed one; `None` while nobody types."""
+        """Lines that wait until the person has typed one; `None` while nobody types on the terminal they go to."""
         self._attached = ""
         """Text of several lines that goes before the next prompt."""
         self._instead = False
@@ -268,7 +270,7 @@ class PlainChat(Chat):
     # How it is shown
 
     def note(self, text: str) -> None:
-        """A line or a few on stderr; what comes while the person types waits for Enter."""
+        """A line or a few on stderr; what would disturb the line that the person types waits for Enter."""
         for line in text.splitlines():
             if self._queued is not None:
                 self._queued.append(line)
@@ -336,7 +338,7 @@ class PlainChat(Chat):
 
     def _read(self) -> str | None:
         """One prompt or command; `None` at the end of the input. Engine and sensors are followed meanwhile."""
-        self._queued = []
+        self._queued = [] if self._reader.is_disturbed else None
         try:
             while True:
                 line = self._reader.read("you> ", meanwhile=self.live.pump, ended=lambda: self._is_over)
@@ -345,7 +347,7 @@ class PlainChat(Chat):
         except EndedError:
             line = None
         queued, self._queued = self._queued, None
-        for text in queued:
+        for text in queued or ():
             self.note(text)
         return line
 

@@ -23,7 +23,7 @@ from edgetop.core.quantity import COVERAGE_FACTOR, J_PER_WH, WH_PER_KWH, Interva
 from edgetop.core.records import LARGEST
 from edgetop.core.text import distinct, one_line
 from edgetop.session.file import SessionHead
-from edgetop.session.store import ListedSession, Store
+from edgetop.session.store import ListedSession, Store, without_collecting
 
 
 class SessionEntry(Struct, frozen=True, kw_only=True):
@@ -192,13 +192,14 @@ def _row_of(listed: ListedSession) -> _Row:
 
 def shown_rows(store: Store, words: Iterable[str]) -> tuple[list[Sequence[str]], int]:
     """What the columns of `SHOWN` say of each session that has all of the words, and how many sessions there are."""
-    found = store.kept(ROWS_NAME, _Row, _row_of)
     wanted = [word.casefold() for word in words]
-    rows: list[Sequence[str]] = [
-        (str(number), format_time(row.started_at), *row.texts)
-        for number, (_, row) in enumerate(found, 1)
-        if not wanted or all(word in row.searched for word in wanted)
-    ]
+    with without_collecting():
+        found = store.kept(ROWS_NAME, _Row, _row_of)
+        rows: list[Sequence[str]] = [
+            (str(number), format_time(row.started_at), *row.texts)
+            for number, (_, row) in enumerate(found, 1)
+            if not wanted or all(word in row.searched for word in wanted)
+        ]
     return rows, len(found)
 
 

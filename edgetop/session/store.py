@@ -346,7 +346,7 @@ class Store:
         make: Callable[[Sequence[str]], Iterable[tuple[T, bool]]],
     ) -> Sequence[tuple[str, T]]:
         """`make` gives what belongs to each of some names, and whether it stays so while the files are as they are."""
-        with _without_collecting():
+        with without_collecting():
             known = _read_cache(self.folder / cache_name, kind)
             files = list(self._files())
             unknown = {name: stamp for name, stamp in files if name not in known or known[name].stamp != stamp}
@@ -499,7 +499,7 @@ def _read_head(path: Path) -> tuple[_Listed, bool]:
 
 
 @contextmanager
-def _without_collecting() -> Iterator[None]:
+def without_collecting() -> Iterator[None]:
     """The collector would look through all heads again and again while they are made, for two thirds of the time."""
     collects = gc.isenabled()
     gc.disable()

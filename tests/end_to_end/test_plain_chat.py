@@ -190,6 +190,27 @@ def test_an_engine_that_dies_while_one_types_is_told_after_the_line(open_termina
     assert terminal.exit_code() == 0
 
 
+def test_in_a_pipe_what_happens_between_prompts_is_told_at_once(home: IsolatedHome) -> None:
+    command = home.scripted(PARIS)
+    told = home.folder / "told"
+    with told.open("wb") as stderr:
+        chat = subprocess.Popen(
+            [*command, "--plain"], env=home.environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=stderr
+        )
+        assert chat.stdin is not None
+        chat.stdin.write(b"Capital of France?\n")
+        chat.stdin.flush()
+        eventually(lambda: "tok/s" in told.read_text(), "an answer", told=told.read_text)
+        (journal,) = home.journal_paths
+        journal.unlink()
+        eventually(
+            lambda: "Another program has taken the journal away" in told.read_text(), "a notice", told=told.read_text
+        )
+        chat.communicate(b"/quit\n")
+    assert chat.returncode == 0
+    assert texts(home) == ["Paris is the capital."]
+
+
 def test_the_real_model_answers(home: IsolatedHome, small_model: Path) -> None:
     told = "Say hello.\n/stats\n"
     ran = home.run("--plain", "-m", str(small_model), "-n", "6", "--ctx", "512", "--temp", "0", stdin=told)
