@@ -28,7 +28,7 @@ from edgetop.inference.scripted import Reply
 from edgetop.io.files import FILE_SUFFIX
 from edgetop.session.file_io import copy_of
 from edgetop.session.journal import open_journal
-from edgetop.session.session import Session
+from edgetop.session.session import REFUSED, Session
 from edgetop.session.snapshot import snapshot
 from edgetop.session.store import Store
 from tests.support.demo_session import LOADED, PMIC, demo_records
@@ -91,7 +91,8 @@ def record(kind: str, hours: float, folder: Path) -> None:
         if second > seconds:
             break
         for part in range(FLUSHES_PER_S):
-            for each in records[part::FLUSHES_PER_S]:
+            begin, end = (len(records) * at // FLUSHES_PER_S for at in (part, part + 1))
+            for each in records[begin:end]:
                 session.apply(each)
                 journal.append(each)
             journal.flush(60.0)
@@ -100,6 +101,9 @@ def record(kind: str, hours: float, folder: Path) -> None:
         if second and second % quarter == 0:
             last_mib = resident_mib_of_this()
             first_mib = first_mib or last_mib
+    refused = [event.text for event in session.events if event.kind == REFUSED]
+    if refused:
+        raise SystemExit(f"not what a session would be: {refused}")
     written = journal.path.stat().st_size
     with journal.path.open("rb") as file, open_journal(file.fileno()) as lines:
         unpacked = sum(map(len, iter(lambda: lines.read(2**20), b"")))

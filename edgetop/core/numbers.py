@@ -35,7 +35,7 @@ OPENED: Final = 128
 
 def small(counts: Iterable[int]) -> array[int]:
     """Numbers from 0 in an array of the least width."""
-    kept = array("q", counts)
+    kept = counts if isinstance(counts, list) else array("q", counts)
     most = max(kept, default=0)
     return array(next(code for code, end in WIDTHS if most < end), kept)
 

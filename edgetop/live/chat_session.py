@@ -605,7 +605,8 @@ class LiveSession(RecordedSession):
             if recovered.path is not None:
                 self._listener(Notice(text=f"A session that was cut off has been restored: {recovered.path.name}"))
             if recovered.problem:
-                text = f"A journal could not be restored: {recovered.problem}"
+                failed = recovered.path is None
+                text = f"A journal could not be restored: {recovered.problem}" if failed else recovered.problem
                 self._listener(Notice(text=text, severity="warning"))
 
     def _inventory_of_machine(self) -> Inventory:

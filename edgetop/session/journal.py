@@ -649,8 +649,12 @@ def _recover_locked(fd: int, journal: Path, on_read: Callable[[int], None]) -> R
         aside = _set_aside(journal)
         problem = f"{journal}: not all of it could be read; the rest is in {path.name}, and it is kept as {aside.name}"
         return RecoveredJournal(journal=aside, path=path, unreadable=unreadable, problem=problem)
-    journal.unlink()
-    sync_folder(journal.parent)
+    try:
+        journal.unlink()
+        sync_folder(journal.parent)
+    except OSError as error:
+        problem = f"{path} has all of it, but its journal {journal.name} could not be deleted: {error.strerror or error}"
+        return RecoveredJournal(journal=journal, path=path, problem=problem)
     return None if has_all else RecoveredJournal(journal=journal, path=path)
 
 

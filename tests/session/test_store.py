@@ -124,7 +124,12 @@ def test_a_journal_that_cannot_be_deleted_hides_nothing_of_a_saved_session(
     with monkeypatch.context() as faulty:
         faulty.setattr(Path, "unlink", unlink)
         path, why_not = store.finish(fold(RECORDS), journal)
+        (left,) = store.recover()
     assert (load(path).turns[0].text, why_not) == (fold(RECORDS).turns[0].text, "")
+    assert left.path == path
+    assert left.problem == f"{path} has all of it, but its journal {journal.path.name} could not be deleted: " + (
+        os.strerror(errno.EIO)
+    )
     assert store.recover() == []
     assert list(tmp_path.iterdir()) == [path]
 

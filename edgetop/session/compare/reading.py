@@ -11,8 +11,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
 from math import sqrt
 from pathlib import Path, PurePath
 from statistics import fmean, median
@@ -225,10 +226,9 @@ def _runs_on_battery(series: SeriesEntry) -> bool:
 
 
 def _speed(turns: Sequence[TurnEntry]) -> Speed | None:
-    stamps = [
-        list(accumulate(turn.tokens.dt_us, initial=turn.stamps.submitted_us))[1:] for turn in turns if turn.tokens.dt_us
-    ]
-    return speed_over_time([[t_us / US_PER_S for t_us in turn] for turn in stamps])
+    stamps = (accumulate(turn.tokens.dt_us, initial=turn.stamps.submitted_us) for turn in turns if turn.tokens.dt_us)
+    # A list takes four times the memory of an array: 150 MiB for a day.
+    return speed_over_time([array("d", (t_us / US_PER_S for t_us in islice(each, 1, None))) for each in stamps])
 
 
 def _prompt_key(turn: TurnEntry) -> str:
