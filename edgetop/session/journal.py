@@ -653,8 +653,8 @@ def _recover_locked(fd: int, journal: Path, on_read: Callable[[int], None]) -> R
         journal.unlink()
         sync_folder(journal.parent)
     except OSError as error:
-        problem = f"{path} has all of it, but its journal {journal.name} could not be deleted: {error.strerror or error}"
-        return RecoveredJournal(journal=journal, path=path, problem=problem)
+        kept = f"{path} has all of it, but its journal {journal.name} could not be deleted"
+        return RecoveredJournal(journal=journal, path=path, problem=f"{kept}: {error.strerror or error}")
     return None if has_all else RecoveredJournal(journal=journal, path=path)
 
 
