@@ -122,7 +122,8 @@ text {{ font-family: DejaVu Sans Mono, Menlo, Consolas, monospace; font-size: 20
 
 def _keyframes(name: str, indices: set[int], lengths: Sequence[float], total_s: float) -> str:
     """The rule that shows a row in these frames only."""
-    steps, at_s = [], 0.0
+    steps: list[str] = []
+    at_s = 0.0
     for index, length in enumerate(lengths):
         visible = "visible" if index in indices else "hidden"
         if not steps or not steps[-1].endswith(f"{visible} }}"):

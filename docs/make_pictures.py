@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.request import urlopen
@@ -179,7 +180,7 @@ def draw_served(folder: Path) -> None:
                         page.set_size(width, height)
                         page.visit(address)
                         drawn = "return document.body.classList.contains('-first-byte')"
-                        eventually(lambda page=page, drawn=drawn: page.run(drawn), "the screen is drawn")
+                        eventually(partial(page.run, drawn), "the screen is drawn")
                         settle(page, folder / f"serve-{width}x{height}.png")
                         page.press("\ue010")  # End
                         settle(page, folder / f"serve-{width}x{height}.png")

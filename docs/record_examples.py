@@ -25,11 +25,12 @@ from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S, monotonic_us
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
+from edgetop.core.records import LoadEntry
 from edgetop.core.sources import CPU_OTHERS
 from edgetop.inference.protocol import LoadFailed, Report
 from edgetop.live.chat_session import LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
-from edgetop.session.file import LoadEntry, SeriesEntry, SessionFile, to_file
+from edgetop.session.file import SeriesEntry, SessionFile, to_file
 from edgetop.session.file_io import encode_file, load
 from edgetop.session.limits import OTHERS_PERCENT, mean_of_present
 from edgetop.session.session import Session

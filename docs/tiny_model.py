@@ -135,7 +135,8 @@ def first_weights(seed: int) -> Weights:
     chance = np.random.default_rng(seed)
 
     def matrix(rows: int, columns: int, scale: float = 1.0) -> Array:
-        return (chance.standard_normal((rows, columns), np.float32) * np.float32(0.02 * scale)).astype(np.float32)
+        drawn: Array = chance.standard_normal((rows, columns), np.float32) * np.float32(0.02 * scale)
+        return drawn
 
     narrow = 1 / (2 * N_LAYER) ** 0.5
     weights = {"token_embd": matrix(N_VOCAB, N_EMBD), "output_norm": np.ones(N_EMBD, np.float32)}
@@ -180,11 +181,13 @@ def _norm_back(grad: Array, x: Array, scaled: Array, gain: Array) -> tuple[Array
 
 
 def _heads(x: Array, batch: int) -> Array:
-    return x.reshape(batch, -1, N_HEAD, HEAD).transpose(0, 2, 1, 3)
+    heads: Array = x.reshape(batch, -1, N_HEAD, HEAD).transpose(0, 2, 1, 3)
+    return heads
 
 
 def _joined(x: Array) -> Array:
-    return x.transpose(0, 2, 1, 3).reshape(-1, N_EMBD)
+    joined: Array = x.transpose(0, 2, 1, 3).reshape(-1, N_EMBD)
+    return joined
 
 
 def loss_and_gradients(weights: Weights, read: Tokens, following: Tokens) -> tuple[float, Weights]:

@@ -12,7 +12,6 @@ pytest loads this in every run, also where no test has a limit. So it takes noth
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -93,7 +92,7 @@ class _Limits:
         elif self._required:
             pytest.fail(f"its energy was not measured: {measured.energy_missing}", pytrace=False)
         else:
-            warnings.warn(f"{item.nodeid}: {measured.energy_missing}", EnergyNotMeasuredWarning, stacklevel=2)
+            item.warn(EnergyNotMeasuredWarning(measured.energy_missing))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print what was measured."""

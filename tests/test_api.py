@@ -239,11 +239,12 @@ def test_measure_passes_on_the_exit_code_and_keeps_its_json_apart(home: Isolated
     ("command", "code", "words"),
     [
         (["sh", "-c", "kill -9 $$"], 137, "J in"),
+        ([""], 127, "edgetop: '' cannot be run: No such file"),
         (["no-such-program"], 127, "no-such-program cannot be run: No such file"),
         (["/"], 126, "cannot be run: Permission denied"),
         ([], 2, "edgetop measure -- COMMAND"),
     ],
-    ids=["killed", "not found", "not executable", "nothing"],
+    ids=["killed", "no name", "not found", "not executable", "nothing"],
 )
 def test_measure_says_what_became_of_the_command(home: IsolatedHome, command: list[str], code: int, words: str) -> None:
     ran = home.run("measure", "--power", "none", "--", *command)
@@ -354,6 +355,7 @@ def test_a_limit_that_cannot_be_checked_is_a_warning_or_required(
 ) -> None:
     ran = run_pytest("-W", "ignore::DeprecationWarning", EDGETOP_POWER="none")
     assert "3 passed, 3 warnings" in ran.stdout, ran.stdout
+    assert re.search(r"test_it\.py:\d+: EnergyNotMeasuredWarning: power was switched off", ran.stdout), ran.stdout
     ran = run_pytest("--require-energy", EDGETOP_POWER="none")
     assert "3 failed" in ran.stdout, ran.stdout
     assert "its energy was not measured: power was switched off" in ran.stdout
@@ -417,7 +419,7 @@ def test_what_doctest_does_not_see_of_the_page_runs_too(
     (tmp_path / "run-something").write_text("#!/bin/sh\nexec sleep 1\n")
     (tmp_path / "run-something").chmod(0o755)
     for line in re.findall(r"(?m)^\$ (.*)$", command):
-        said = run("sh", "-c", line.replace("--idle 24", "--idle 1"))
+        said = run("sh", "-c", line.replace("--idle 30", "--idle 1"))
     assert said == ""
     told = json.loads((tmp_path / "measured.json").read_text())
     assert (told["command"], told["energy"]["scope"]) == (["./run-something"], "wall")

@@ -151,6 +151,7 @@ def test_the_sensor_of_the_page_is_read_and_says_why_it_is_absent(home: Isolated
     assert re.search(r"no +power\.supply +no supply is connected\n +-> start its program\n", told), told
     plant(root, {"/run/supply/watts": "6.5"})
     assert "6.50 W" in home.run("power", "--sysroot", str(root)).stdout
+    assert re.search(r"power\.supply +supply, power, read", home.run("doctor", "--sysroot", str(root)).stdout)
 
 
 def test_a_server_is_known_and_one_that_fails_is_named_and_not_asked_again(home: IsolatedHome) -> None:

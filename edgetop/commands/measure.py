@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from edgetop.commands.inputs import power_choice
 from edgetop.commands.output import handle_signals, print_error, print_status, write_json
 from edgetop.core.errors import UsageError
+from edgetop.core.format import NOT_AVAILABLE
 from edgetop.core.text import one_line
 from edgetop.live.energy_meter import SensorMeter
 from edgetop.settings import options
@@ -28,8 +30,9 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     if not command:
         raise UsageError("there is no command to be measured", "type: edgetop measure -- COMMAND ...")
     if shutil.which(command[0]) is None:  # before anything is waited for
+        name = shlex.quote(one_line(command[0]))
         is_there = "/" in command[0] and Path(command[0]).exists()
-        print_error(f"{one_line(command[0])} cannot be run: {os.strerror(errno.EACCES if is_there else errno.ENOENT)}")
+        print_error(f"{name} cannot be run: {os.strerror(errno.EACCES if is_there else errno.ENOENT)}")
         return NOT_EXECUTABLE if is_there else NOT_FOUND
     with SensorMeter(power_choice(settings), sysroot=settings[options.SYSROOT], idle_s=arguments.idle) as meter:
         try:
@@ -49,6 +52,8 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         })  # fmt: skip
     else:
         print_status(f"edgetop: {meter.result}")
+        if arguments.idle and meter.result.energy is not None and meter.result.net_missing:
+            print_status(f"edgetop: {NOT_AVAILABLE} J net: {meter.result.net_missing}")
     return code
 
 

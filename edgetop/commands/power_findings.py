@@ -121,7 +121,8 @@ def reading_text(channel: ChannelFindings) -> str:
 
 def source_rows(source: PowerSourceFindings) -> list[list[str]]:
     """A source for a person: itself, and each channel with all that is known of it."""
-    rows = [["ok", source.name, f"{source.driver} {source.path}, {source.kind}, read every {source.period_s:g} s"]]
+    driver = f"{source.driver} {source.path}".rstrip()
+    rows = [["ok", source.name, f"{driver}, {source.kind}, read every {source.period_s:g} s"]]
     parts = []
     for channel in source.channels:
         if channel.scope == "component" and not channel.is_headline:

@@ -229,6 +229,13 @@ class Measurement(Struct, frozen=True, kw_only=True):
         return None if self.energy is None or self.energy.net_j is None else self.energy.net_j.value
 
     @property
+    def net_missing(self) -> str:
+        """Why `net_joules` is `None`, and what would give it; empty where it is there."""
+        if self.energy is None or self.energy.net_j is not None:
+            return self.energy_missing
+        return str(self.energy.missing["net_j"])
+
+    @property
     def watts(self) -> float | None:
         """Mean power in W."""
         return None if self.energy is None else self.energy.mean_w.value
@@ -396,7 +403,7 @@ class SensorMeter:
     def result(self) -> Measurement:
         """What lies between `start` and `stop`; before `stop`, the last piece of work that has ended."""
         ended = self._work[:1] if self._ended.is_set() else [work for work in self._work if work.end_us is not None]
-        return self._result(ended[-1]) if ended else NOT_ENDED
+        return self._result(max(ended, key=lambda work: work.end_us or 0)) if ended else NOT_ENDED
 
     @property
     def results(self) -> list[Measurement]:

@@ -91,7 +91,7 @@ def test_idle_power_that_other_programs_disturbed_makes_no_net_figure() -> None:
     ((energy, _, _, _),) = figures("pollstat-idle")
     assert energy is not None
     assert energy.net_j is None
-    assert energy.missing["net_j"].reason == "other programs used the processor while the model was idle"
+    assert energy.missing["net_j"].reason == "other programs used the processor while the device was left idle"
 
 
 def test_what_was_bridged_is_said_and_limits_the_grade() -> None:

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from copy import copy
 from itertools import pairwise
-from math import hypot, inf, sqrt
+from math import ceil, hypot, inf, sqrt
 from statistics import fmean
 
 from msgspec import Struct
@@ -149,12 +149,14 @@ class BaselineTracker:
         if not self._full:
             if self._had_other_load():
                 return Unavailable(
-                    "other programs used the processor while the model was idle", "close them, and run again"
+                    "other programs used the processor while the device was left idle", "close them, and run again"
                 )
-            need_s = max(FIRST_AT_LEAST_S, FIRST_UPDATES * self._curve.update_s) + self._curve.tail_s
+            curve = self._curve
+            updates_s = FIRST_UPDATES * max(curve.update_s, curve.meter.poll_s)
+            need_s = ceil(max(FIRST_AT_LEAST_S, updates_s) + curve.tail_s + curve.lead_s)
             return Unavailable(
                 "no idle baseline has been measured yet",
-                f"leave the loaded model idle for {need_s:.0f} s, before or after a turn; run has --idle {need_s:.0f}",
+                f"leave the device idle for {need_s} s, a model loaded: run and measure have --idle {need_s}",
             )
         before = next((b for b in reversed(baselines) if b.end_us <= start_us), None)
         after_at = bisect_left(baselines, end_us, key=lambda baseline: baseline.start_us)

@@ -85,20 +85,19 @@ def test_the_phases_add_up_to_the_turn_and_turns_and_pauses_to_the_session(
     assert pauses_j == pytest.approx(4 * (40 - prefill_s - decode_s), rel=0.02)
 
 
-@pytest.mark.parametrize(
-    ("meter", "window_s", "method"),
-    [
-        (counter_meter(), 0.0, "strict"),
-        (point_meter(update_s=0.05), 0.0, "strict"),
-        (average_meter(window_s=1.0, update_s=0.1), 1.0, "extended"),
-        (average_meter(window_s=1.0, update_s=1.0, poll_s=0.5), 1.0, "extended"),
-    ],
-    ids=["counter", "point", "one-second average", "plug"],
-)
-def test_a_turn_is_measured_gross_and_net_by_every_kind_of_sensor(meter: Meter, window_s: float, method: str) -> None:
+METERS = [
+    pytest.param(counter_meter(), 0.0, id="counter"),
+    pytest.param(point_meter(update_s=0.05), 0.0, id="point"),
+    pytest.param(average_meter(window_s=1.0, update_s=0.1), 1.0, id="one-second average"),
+    pytest.param(average_meter(window_s=1.0, update_s=1.0, poll_s=0.5), 1.0, id="plug"),
+]
+
+
+@pytest.mark.parametrize(("meter", "window_s"), METERS)
+def test_a_turn_is_measured_gross_and_net_by_every_kind_of_sensor(meter: Meter, window_s: float) -> None:
     turn = span(25.03, 26.03, 30.03)
     windows = turn_of(after_turns(meter, turn, window_s=window_s), turn).turn
-    assert windows.method == method
+    assert windows.method == ("extended" if window_s else "strict")
     assert windows.final
     assert windows.gross.value == pytest.approx(11 + 36, rel=0.02)
     assert windows.net is not None
@@ -143,6 +142,16 @@ def test_without_a_quiet_span_there_is_gross_but_no_net() -> None:
     assert "no idle baseline" in energy.missing["net_j"].reason
     feed(estimator.curve, [(9 + i * 0.05, 4 * (9 + i * 0.05) + 27) for i in range(1, 400)])
     assert energy_of(estimator, turn).net_j is not None
+
+
+@pytest.mark.parametrize(("meter", "window_s"), METERS)
+def test_the_hint_says_an_idle_time_that_is_long_enough(meter: Meter, window_s: float) -> None:
+    turn = span(3, 4, 18)
+    hint = energy_of(after_turns(meter, turn, until_s=19, window_s=window_s), turn).missing["net_j"].hint
+    idle_s = int(hint.rpartition(" ")[2])
+    turn = span(idle_s, idle_s + 1, idle_s + 15)
+    energy = energy_of(after_turns(meter, turn, until_s=idle_s + 16, window_s=window_s), turn)
+    assert energy.net_j is not None, energy.missing
 
 
 def test_the_idle_power_is_interpolated_between_the_baselines_around_and_their_drift_is_counted() -> None:
