@@ -235,6 +235,14 @@ def test_measure_passes_on_the_exit_code_and_keeps_its_json_apart(home: Isolated
     assert told["energy"]["j_per_token"]["value"] == pytest.approx(gross["value"] / 10)
 
 
+def test_measure_says_why_there_is_nothing_above_idle(home: IsolatedHome) -> None:
+    ran = home.run("measure", "--idle", "0.1", "--sysroot", str(home.folder), "--", "sleep", "1")
+    assert ran.returncode == 0
+    assert re.search(r"edgetop: n/a J net: no idle baseline has .*: .* measure have --idle 1\d\n", ran.stderr), (
+        ran.stderr
+    )
+
+
 @pytest.mark.parametrize(
     ("command", "code", "words"),
     [

@@ -496,16 +496,19 @@ def counted(figures: WatchFigures) -> str:
 
 def figure_rows(figures: WatchFigures) -> list[list[str]]:
     """The figures of a watch, each with its name."""
+    no_energy = ["energy", f"{NOT_AVAILABLE}: {figures.energy_missing}"]
+    if figures.generated_tokens is None:  # no server counts, from whose first count on it is watched
+        return [["generated", NOT_AVAILABLE], no_energy]
     rows = [
         ["watched", format_duration(figures.watched_s)],
-        ["generated", NOT_AVAILABLE if figures.generated_tokens is None else f"{counted(figures)} tokens"],
+        ["generated", f"{counted(figures)} tokens"],
         ["prompts", NOT_AVAILABLE if figures.prompt_tokens is None else f"{figures.prompt_tokens} tokens"],
         ["generating", f"{format_duration(figures.generating_s)}, {format_rate(figures.tokens_per_s)} in it"],
     ]
     if figures.left_out_s:
         rows.append(["left out", f"{format_duration(figures.left_out_s)}: {figures.left_out}"])
     if figures.energy is None:
-        return [*rows, ["energy", f"{NOT_AVAILABLE}: {figures.energy_missing}"]]
+        return [*rows, no_energy]
     return rows + energy_rows(figures.energy)
 
 

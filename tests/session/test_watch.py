@@ -17,7 +17,7 @@ from edgetop.session.file import to_file
 from edgetop.session.file_io import load, save, validate
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
-from edgetop.session.watch import rate_history, recent_rate, watch_figures
+from edgetop.session.watch import figure_rows, rate_history, recent_rate, watch_figures
 from tests.support.recorded_power import IDLE_W, SEEN, SENSORS, SERVERS, TOKENS_PER_S, record_watch, usage_reading
 from tests.support.recorded_sessions import START_US, STARTED, S, event, fold
 
@@ -237,3 +237,8 @@ def test_before_the_first_look_there_is_a_reason() -> None:
     figures = end_figures(looks())
     assert figures.generated_tokens is None
     assert "no server that counts its tokens" in figures.energy_missing
+
+
+def test_what_nobody_counts_is_not_zero() -> None:
+    rows = figure_rows(WatchFigures(energy_missing="no server counts"))
+    assert rows == [["generated", "n/a"], ["energy", "n/a: no server counts"]]
