@@ -8,6 +8,7 @@ one line until the user opens it.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
@@ -33,6 +34,9 @@ MARKDOWN_ROLES = (
     "heading", "strong", "emphasis", "code", "quote", "mark", "keyword", "string", "comment", "number",
 )  # fmt: skip
 """What Markdown marks; a theme gives each its style."""
+
+PACKED_FROM = 400
+"""Characters of a text that are worth packing."""
 
 _FOUND, _CURRENT = Style(reverse=True), Style(reverse=True, bold=True, underline=True)
 
@@ -109,8 +113,9 @@ class Block:
 
     message: int
     kind: BlockKind
-    text: str = ""
-    """As it was written, hostile characters included."""
+    _text: str = ""
+    _packed: bytes = b""
+    """The text as zlib packs it, in its place."""
     markdown: bool = False
     folded: bool = False
     summary: str = ""
@@ -121,6 +126,21 @@ class Block:
     unread: str = ""
     """A carriage return at the end of the growing text: half a line break, until the next piece comes."""
     scan: MarkdownScan = field(default_factory=MarkdownScan)
+
+    @property
+    def text(self) -> str:
+        """As it was written, hostile characters included."""
+        return zlib.decompress(self._packed).decode("utf-8", "surrogatepass") if self._packed else self._text
+
+    @text.setter
+    def text(self, text: str) -> None:
+        self._text, self._packed = text, b""
+
+    def put_away(self) -> None:
+        """Keep no lines, and of a longer text a third; all of it comes back when it is asked for."""
+        self.lines, self.width = [], 0
+        if len(self._text) >= PACKED_FROM:
+            self._text, self._packed = "", zlib.compress(self._text.encode("utf-8", "surrogatepass"))
 
 
 def plain_text(content: str | StyledLine) -> str:
@@ -433,7 +453,7 @@ class Transcript:
         if len(self._laid_out_blocks) > LAID_OUT_MOST:
             oldest = next(iter(self._laid_out_blocks))
             del self._laid_out_blocks[oldest]
-            oldest.lines, oldest.width = [], 0
+            oldest.put_away()
         if block.folded:
             if block.width != self._width:
                 block.lines = [self._folded_line(block)]

@@ -141,15 +141,17 @@ def test_removing_the_last_turn_takes_everything_after_its_prompt() -> None:
 
 def test_only_the_lines_that_were_asked_for_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgetop.tui.chat.transcript.LAID_OUT_MOST", 4)
+    monkeypatch.setattr("edgetop.tui.chat.transcript.PACKED_FROM", 16)
     chat = transcript(14)
     for number in range(20):
-        chat.add("user", f"hello, my number is {number}")
+        chat.add("user", f"hello, my number is {number} \udcff")
+    texts = [block.text for block in chat.blocks]
     reply = chat.open_reply()
     chat.extend(reply, "a growing answer", "answer")
     whole = shown(chat)
     assert sum(bool(block.lines) for block in chat.blocks) == 4
-    shown(chat, TOP, 3)
-    assert chat.blocks[0].lines
+    shown(chat, TOP, 40)
+    assert [block.text for block in chat.blocks] == [*texts, "a growing answer"]
     chat.extend(reply, " that was away", "answer")
     assert shown(chat) == [*whole[:-1], "answer that ", "was away"]
 
