@@ -41,7 +41,7 @@ from edgetop.session.journal import Journal
 from edgetop.session.meters import headline_of, meters_of
 from edgetop.session.session import POWER_CHOSEN, Session, new_session_id
 from edgetop.session.snapshot import Reading, Snapshot, snapshot
-from edgetop.session.store import Store
+from edgetop.session.store import Store, file_stamp
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.processes import watched_probe as probe_watched
@@ -89,6 +89,7 @@ class Recorder:
         self.session = Session()
         self._store = store
         self._output = output
+        self._replaces = None if output is None else file_stamp(output)
         self._text_recorded = text_recorded
         self.on_trouble = on_trouble
         self._journal: Journal | None = None
@@ -209,7 +210,7 @@ class Recorder:
             self._journal = self._store = None
             return None
         self.record(Event(t_us=monotonic_us(), kind="session_ended", text="The session was closed."))
-        path, self.why_not = self._store.finish(self.session, self._journal, output=self._output)
+        path, self.why_not = self._store.finish(self.session, self._journal, self._output, self._replaces)
         self._journal = None
         self._store = None
         return path

@@ -8,6 +8,7 @@ import glob
 import math
 import os
 import re
+import stat
 import sys
 import tempfile
 import time
@@ -31,7 +32,15 @@ from edgetop.core.figures import MemoryFigures
 from edgetop.core.format import time_left, unix_s
 from edgetop.core.text import one_line
 from edgetop.io import json
-from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, read_small, remove_parts, sync_folder, write_atomically
+from edgetop.io.files import (
+    FILE_SUFFIX,
+    JOURNAL_SUFFIX,
+    changing,
+    read_small,
+    remove_parts,
+    sync_folder,
+    write_atomically,
+)
 from edgetop.io.model_file import compute_digest
 from edgetop.session.file import SessionHead
 from edgetop.session.file_io import COPY_SUFFIX, SessionFileError, copy_of, load_head, load_titled, rewrite_head, save
@@ -170,6 +179,27 @@ _REMEDIES: Final = {
 }
 
 
+FileStamp = tuple[int, int, int]
+"""Tells a file that was written anew."""
+
+
+def file_stamp(path: Path) -> FileStamp | None:
+    """Of a regular file; of anything else, and of nothing, `None`."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_ino, status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else None
+
+
+def _save_unless_changed(path: Path, session: Session, replaces: FileStamp | None) -> None:
+    """Write a file that was not there, or was as `replaces` says, when the session began. Raises OSError."""
+    with changing(path.parent):
+        if file_stamp(path) not in {None, replaces}:
+            raise FileExistsError(errno.EEXIST, "another program has written that file meanwhile")
+        save(path, session)
+
+
 def _why_not(asked: Path, failure: OSError) -> str:
     return f"not in {asked}: {failure.strerror or failure}"
 
@@ -228,18 +258,23 @@ class Store:
         """Begin the journal of a session. `started_at` is ISO 8601 in UTC, `model_hint` goes into the file's name."""
         return Journal(self.folder / (_stem(session_id, started_at, model_hint) + JOURNAL_SUFFIX))
 
-    def finish(self, session: Session, journal: Journal, output: Path | None = None) -> Saved:
+    def finish(
+        self, session: Session, journal: Journal, output: Path | None = None, replaces: FileStamp | None = None
+    ) -> Saved:
         """Write the file of an ended session and delete its journal.
 
-        It goes to `output`, or else beside the journal. If it cannot be written there, it is put into the store, and if
-        the journal is not whole either, into a new temporary folder. Raises StoreError when the journal is all there
-        is.
+        It goes to `output`, or else beside the journal. If it cannot be written there, or what is there is not what it
+        `replaces`, it is put into the store, and if the journal is not whole either, into a new temporary folder.
+        Raises StoreError when the journal is all there is.
         """
         beside_journal = journal.path.with_suffix(FILE_SUFFIX)
         asked, failure = output or beside_journal, OSError()
         for path in dict.fromkeys((asked, beside_journal)):
             try:
-                save(path, session)
+                if path == output:
+                    _save_unless_changed(path, session, replaces)
+                else:
+                    save(path, session)
             except OSError as error:
                 failure = failure if path != asked else error
                 continue

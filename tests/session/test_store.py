@@ -20,7 +20,7 @@ from edgetop.session import file_io
 from edgetop.session.file import SessionHead, to_file
 from edgetop.session.file_io import copy_of, encode_session, load, load_head, save, validate
 from edgetop.session.session import Session
-from edgetop.session.store import CACHE_NAME, FEW_READ, Store, StoreError, retag, write_labels
+from edgetop.session.store import CACHE_NAME, FEW_READ, Store, StoreError, file_stamp, retag, write_labels
 from tests.session.conditions import disk_of, eventually
 from tests.support import recorded_power
 from tests.support.recorded_power import SENSORS, ended
@@ -68,6 +68,19 @@ def test_a_session_can_be_put_elsewhere(tmp_path: Path) -> None:
     assert store.finish(fold(RECORDS), store.new_journal("a", STARTED.started_at), output) == (output, "")
     assert store.list() == []
     assert load(output).turns
+
+
+def test_a_file_that_another_program_has_written_meanwhile_stays(tmp_path: Path) -> None:
+    store, output = Store(tmp_path / "sessions"), tmp_path / "mine.json"
+    begun = [(store.new_journal(name, STARTED.started_at), file_stamp(output)) for name in "ab"]
+    first, second = (store.finish(fold(RECORDS), journal, output, replaces) for journal, replaces in begun)
+    assert first == (output, "")
+    assert second.path.parent == store.folder
+    assert second.why_not == f"not in {output}: another program has written that file meanwhile"
+    assert load(output).turns
+    assert load(second.path).turns
+    third = store.finish(fold(RECORDS), store.new_journal("c", STARTED.started_at), output, replaces=file_stamp(output))
+    assert third == (output, "")
 
 
 def test_where_the_output_cannot_be_written_the_store_takes_the_session(tmp_path: Path) -> None:
