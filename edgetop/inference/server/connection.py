@@ -207,7 +207,7 @@ class ServerClient:
         """
         self.address = address
         self._key = key
-        self._idle_s = idle_s
+        self.idle_s = idle_s
         self._stopped = stopped
         self._on_loading = on_loading
         self.answered = False
@@ -222,7 +222,7 @@ class ServerClient:
 
         A reply takes as long as it takes; anything else has a time for all of it.
         """
-        idle_s = self._idle_s if idle_s is None else idle_s
+        idle_s = self.idle_s if idle_s is None else idle_s
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         if body is not None:
             headers["Content-Type"] = "application/json"

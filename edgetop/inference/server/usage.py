@@ -146,7 +146,7 @@ class EndedCount:
 
 
 IDLE_S = 2.0
-"""A server that sends nothing for so long is not polled for a while."""
+"""How long one that has answered sooner is waited for; any other has as long as a poll may take."""
 
 POLL_S = 4.0
 """No poll takes longer, except for a connection that nobody accepts."""
@@ -279,6 +279,8 @@ class ServerPoller:
         """It is known that the server never sleeps."""
         self.was_stopped = False
         """The last poll was cut short, and says nothing of the server."""
+        self._is_quick = False
+        """The last poll took less than `IDLE_S`."""
         self._last: tuple[int, int] | None = None
         """Stamp and count of the last poll."""
 
@@ -286,6 +288,7 @@ class ServerPoller:
         """Ask the server how it is and what it has generated."""
         begin_us = self._clock()
         self._deadline_s = time.monotonic() + POLL_S
+        self._client.idle_s = IDLE_S if self._is_quick else POLL_S
         self._client.answered = False
         usage: Usage | None = None
         state: State = "answers"
@@ -309,6 +312,7 @@ class ServerPoller:
             self._reader = None
         self.was_stopped = self._stopped()
         end_us = self._clock()
+        self._is_quick = end_us - begin_us < IDLE_S * US_PER_S
         result = PollResult(
             t_us=(begin_us + end_us) // 2,
             answer_s=(end_us - begin_us) / US_PER_S,

@@ -177,6 +177,19 @@ def test_a_busy_server_is_told_from_a_hung_one(wire: LoopbackServer, monkeypatch
     assert watched.poll().count == 130
 
 
+def test_only_who_has_answered_sooner_is_waited_for_less(wire: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_module, "POLL_S", 60.0)
+    monkeypatch.setattr(usage_module, "IDLE_S", 1e-9)
+    watched = observer(wire)
+    serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+    assert watched.poll().count == 100, "nobody is as quick as that"
+    monkeypatch.setattr(usage_module, "IDLE_S", 60.0)
+    assert watched.poll().count == 100
+    monkeypatch.setattr(usage_module, "IDLE_S", 0.05)
+    wire.answers["GET /metrics"] = [wire.hang]
+    assert watched.poll().answer_s < 60
+
+
 @pytest.mark.parametrize(
     ("status", "state"),
     [("503 Service Unavailable", "loading"), ("401 Unauthorized", "needs_key"), ("500 Oh", "refuses")],
