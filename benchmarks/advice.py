@@ -57,7 +57,7 @@ class Question(NamedTuple):
 
 
 STORY, SHORT, LONG = Question(8, 64), Question(8, 8), Question(600, 8)
-FULL, TALK = Question(1700, 4), Question(120, 16, turns=3)
+FULL, TALK = Question(1990, 4), Question(120, 16, turns=3)
 
 
 class Case(NamedTuple):

@@ -146,7 +146,7 @@ class _Plan:
         self._holes = merged
 
 
-F32_BYTES, I32_BYTES, I64_BYTES = 4, 4, 8
+F16_BYTES, F32_BYTES, I32_BYTES, I64_BYTES = 2, 4, 4, 8
 
 
 class GraphParts:
@@ -360,7 +360,7 @@ def _cells(parts: GraphParts, attention: Attention, layer: Layer) -> int:
 
 def _mask(parts: GraphParts, attention: Attention, layer: Layer) -> GraphTensor:
     """Which tokens each token sees: f16 for flash attention, else f32."""
-    number_bytes = 2 if attention.flash else F32_BYTES
+    number_bytes = F16_BYTES if attention.flash else F32_BYTES
     size_bytes = number_bytes * _cells(parts, attention, layer) * parts.n_tokens
     return _input(parts, attention, "mask", layer, size_bytes)
 
@@ -576,6 +576,24 @@ def compute_buffer(facts: ModelFacts, settings: EngineSettings, *, n_ctx: int) -
     checked = facts.architecture in CHECKED
     note = "" if checked else f"intermediate results of {facts.architecture} taken as a plain decoder's"
     return ComputeBuffer(parts.graph.buffer_bytes(), note)
+
+
+def scores_copy_bytes(facts: ModelFacts, settings: EngineSettings, *, n_ctx: int) -> int:
+    """Without flash attention the processor multiplies values with scores in two bytes each, which it first copies.
+
+    The copy lies beside the buffer, in memory of ggml's own (ggml_graph_plan), and the library reports none of it.
+    """
+    layers = layers_of(facts)
+    if isinstance(layers, Unavailable) or uses_flash_attention(facts, settings) or settings.type_v == "f32":
+        return 0
+    n_tokens = micro_batch(settings, n_ctx)
+    on_gpu = max(0, (settings.n_gpu_layers or 0) - 1) * (settings.offload_kqv is not False)
+    cells = (
+        layer.n_head * cells_of(layer, n_ctx=padded(n_ctx), n_ubatch=n_tokens, swa_full=bool(settings.swa_full))
+        for layer in layers[: max(0, len(layers) - on_gpu)]
+        if layer.keeps_kv
+    )
+    return F16_BYTES * n_tokens * max(cells, default=0)
 
 
 def micro_batch(settings: EngineSettings, n_ctx: int) -> int:

@@ -19,7 +19,7 @@ from edgetop.core.engine_choices import KvType
 from edgetop.core.engine_settings import KV_TYPE, EngineSettings, MemoryBreakdown, default_n_ctx
 from edgetop.core.gguf import GgufArray, Tensor, layer_of
 from edgetop.core.sources import Unavailable
-from edgetop.fit.compute_buffer import compute_buffer, micro_batch
+from edgetop.fit.compute_buffer import compute_buffer, micro_batch, scores_copy_bytes
 from edgetop.fit.kv_cache import CELLS_STEP, block_elements, is_quantized, kv_bytes, layers_of
 from edgetop.fit.model_facts import ModelFacts, tensor_uses
 
@@ -243,7 +243,7 @@ class MemoryNeed(Struct, frozen=True, kw_only=True):
     output_bytes: int
     """Logits."""
     process_bytes: int
-    """Interpreter, libraries, vocabulary and the header of the file."""
+    """Interpreter, libraries, vocabulary, the header of the file, and ggml's copy of scores without flash attention."""
     beside_bytes: int = 0
     """What is loaded beside the model: a projector, a draft model with its cache."""
     droppable_bytes: int = 0
@@ -299,6 +299,7 @@ def memory_need(
     header_bytes = max(0, facts.size_bytes - facts.tensor_bytes) * (settings.load_mode != "copy")
     graph_bytes = _NODE_BYTES * _graph_nodes(facts, micro_batch(settings, n_ctx))
     process_bytes = WORKER_BYTES + graph_bytes + facts.derived(vocabulary_bytes) + header_bytes
+    process_bytes += scores_copy_bytes(facts, settings, n_ctx=n_ctx)
     if allocated is not None:
         return _as_allocated(facts, settings, allocated, process_bytes, droppable=file.droppable_bytes)
     cache = kv_bytes(

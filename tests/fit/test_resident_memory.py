@@ -18,9 +18,9 @@ PAGES_BYTES = 4 * 2**20
 """How far the worker's own pages are off: the more of its libraries the page cache has, the more are mapped at once."""
 
 
-def check(path: Path, settings: EngineSettings) -> None:
+def check(path: Path, settings: EngineSettings, prompt_words: int = 540) -> None:
     facts = read_facts(path)
-    measured = load_and_ask(path, settings, prompt_words=540, facts=facts)
+    measured = load_and_ask(path, settings, prompt_words=prompt_words, facts=facts)
     assert isinstance(measured, Measured), measured
     told = dry_load(path, settings)
     for need in (memory_need(facts, settings), memory_need(facts, settings, allocated=told)):  # type: ignore[arg-type]
@@ -37,3 +37,9 @@ def test_a_real_model_takes_what_is_predicted(small_model: Path, n_ctx: int, kv_
 @pytest.mark.parametrize("kind", ["mixtral", "gemma3", "deepseek2", "mamba", "lfm2"])
 def test_models_of_other_kinds_take_what_is_predicted(tmp_path: Path, kind: str) -> None:
     check(write_model(tmp_path / "tiny.gguf", kind), EngineSettings(n_ctx=4096, n_threads=1))
+
+
+def test_without_flash_attention_scores_are_kept_twice(tmp_path: Path) -> None:
+    """Once where the library says so, and half of that again where it does not; both as the context fills up."""
+    settings = EngineSettings(n_ctx=4096, n_threads=1, flash_attention="off")
+    check(write_model(tmp_path / "tiny.gguf", "mixtral"), settings, prompt_words=4000)
