@@ -27,10 +27,10 @@ from edgetop.io.terminal import drain
 from edgetop.live.chat_commands import SLASH_COMMANDS, Chat, completions, parse_slash_command, stop_words
 from edgetop.live.chat_session import IDLE_PHASES, LiveSession
 from edgetop.live.conversation import UNRESPONSIVE_AFTER_S
+from edgetop.live.history import RecordedTurn
 from edgetop.session.listing import entry_of
 from edgetop.session.snapshot import Snapshot
 from edgetop.session.store import Store
-from edgetop.session.turn import Turn
 from edgetop.settings.resolve import Settings
 
 if TYPE_CHECKING:
@@ -302,9 +302,9 @@ class PlainChat(Chat):
         """The rest of the answer comes below."""
         self.note("Continued:")
 
-    def show_turns(self, turns: Sequence[Turn]) -> None:
+    def show_turns(self, turns: Sequence[RecordedTurn]) -> None:
         """Turns of an earlier session."""
-        for turn in turns:
+        for _, turn in turns:
             self.note(f"you> {turn.started.prompt or ''}")
             self._write("".join(span.text for span in turn.reply if span.part == "answer"))
             self._end_line()

@@ -34,7 +34,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     sessions = [load(path) for path in paths]
     alignment: AlignmentName = arguments.align or ("time" if len(sessions) == 1 else "turn")
     if shows_screens(settings) and not arguments.json and not positions:
-        _open_screen(sessions, paths, alignment, settings, plays=arguments.demo)
+        _open_screen(sessions, paths, alignment, settings)
         return 0
     player = Player(sessions, alignment)
     shown = [_at(player, position) for position in positions or [player.length]]
@@ -64,7 +64,7 @@ def _position(text: str, alignment: AlignmentName | None) -> float:
 
 
 def _open_screen(
-    sessions: Sequence[Session], paths: Sequence[Path], alignment: AlignmentName, settings: Settings, *, plays: bool
+    sessions: Sequence[Session], paths: Sequence[Path], alignment: AlignmentName, settings: Settings
 ) -> None:
     price = price_of(settings)
 
@@ -74,7 +74,7 @@ def _open_screen(
         # Without a word from the person replay is smoother than the live screen, since no model decodes beside it.
         frame_s = FRAME_S if settings.origin(options.DELAY) == DEFAULT else settings[options.DELAY]
         return ReplayScreen(
-            sessions, level=level, alignment=alignment, price=price, frame_s=frame_s, plays=plays, paths=paths
+            sessions, level=level, alignment=alignment, price=price, frame_s=frame_s, plays=True, paths=paths
         )
 
     show_screen(make_screen, settings)

@@ -30,6 +30,7 @@ from edgetop.live.chat_session import LiveSession
 from edgetop.live.conversation import Notice
 from edgetop.live.history import (
     NAME_LENGTH,
+    RecordedTurn,
     as_markdown,
     code_blocks,
     estimated_tokens,
@@ -338,7 +339,7 @@ class Chat(ABC):
         """What comes next belongs to the last answer."""
 
     @abstractmethod
-    def show_turns(self, turns: Sequence[Turn]) -> None:
+    def show_turns(self, turns: Sequence[RecordedTurn]) -> None:
         """Show turns of an earlier session in place of what is shown."""
 
     @abstractmethod
@@ -473,7 +474,7 @@ class Chat(ABC):
         if not live.conversation.resume(messages, system=found.system, session_id=found.session_id):
             self.note(BUSY)
             return
-        self.show_turns([turn for exchange in found.exchanges for turn in exchange.turns])
+        self.show_turns([each for exchange in found.exchanges for each in exchange.turns])
         count = len(found.exchanges)
         text = f"This continues session {found.name}: {plural(count, 'turn')}"
         tokens = found.context_used or estimated_tokens("".join(each.content for each in messages), live.session)

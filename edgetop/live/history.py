@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -229,16 +230,23 @@ class ResumptionError(EdgetopError):
     """A session that has no conversation to go on with."""
 
 
+class RecordedTurn(NamedTuple):
+    """A turn, and the session that has its readings."""
+
+    session: Session
+    turn: Turn
+
+
 class Exchange(Struct, frozen=True):
     """A prompt, and the turns that answered it: the first one, and those that went on with a stopped answer."""
 
     prompt: str
-    turns: tuple[Turn, ...]
+    turns: tuple[RecordedTurn, ...]
 
     @property
     def answer(self) -> str:
         """All that was answered, without the reasoning."""
-        return "".join(turn.answer for turn in self.turns)
+        return "".join(each.turn.answer for each in self.turns)
 
 
 class RecordedConversation(Struct, frozen=True, kw_only=True):
@@ -277,8 +285,9 @@ def recorded_conversation(session: Session, find: Callable[[str], Session]) -> R
         raise ResumptionError(
             f"Session {_name(session)} has no conversation.", "Choose one in which something was asked."
         )
-    last = exchanges[-1].turns[-1].finished
-    is_of_the_end = bool(session.turns) and exchanges[-1].turns[-1] is session.turns[-1]
+    turn = exchanges[-1].turns[-1].turn
+    last = turn.finished
+    is_of_the_end = bool(session.turns) and turn is session.turns[-1]
     return RecordedConversation(
         session_id="" if session.header is None else session.header.session_id,
         exchanges=tuple(exchanges),
@@ -340,11 +349,11 @@ def _add(exchanges: list[Exchange], turn: Turn, session: Session) -> None:
         )
     if not started.prompt:
         if exchanges:
-            exchanges[-1] = Exchange(exchanges[-1].prompt, (*exchanges[-1].turns, turn))
+            exchanges[-1] = Exchange(exchanges[-1].prompt, (*exchanges[-1].turns, RecordedTurn(session, turn)))
         return
     if started.retry_of is not None:
         del exchanges[-1:]
-    exchanges.append(Exchange(started.prompt, (turn,)))
+    exchanges.append(Exchange(started.prompt, (RecordedTurn(session, turn),)))
 
 
 def _name(session: Session) -> str:

@@ -251,6 +251,11 @@ def figure_of(name: str, text: str, role: Role = "text") -> Figure:
     return Figure(name, value, unit[0], role) if len(unit) == 1 else Figure(name, text, "", role)
 
 
+def expected(figures: Sequence[Figure]) -> list[Figure]:
+    """The same, where those that are not there will come: not yet, which is no failure."""
+    return [Figure(each.name, "not yet", role="dim") if each.value == NOT_AVAILABLE else each for each in figures]
+
+
 def figure_grid(figures: Sequence[Figure], width: int, rows: int = 0) -> list[Line]:
     """Aligned figures in one or two columns, the first ones on top; at most `rows` lines, unless that is 0."""
     columns = 2 if width >= 2 * FIGURE_COLUMNS + len(BLOCK_GAP) else 1

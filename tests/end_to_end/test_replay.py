@@ -21,8 +21,8 @@ def test_two_recordings_are_played_beside_each_other(open_tmux: Callable[..., Tm
     quick, slow = (load_file(path).turns[0].figures for path in paths)
 
     window = open_tmux(home.command("replay", *map(str, paths)), columns=120, rows=36)
-    window.sees(r"‖ 1x  00:00 / [\s\S]*align: turn")
-    window.press("]")
+    window.sees(r"‖ 1x  (\d\d:\d\d) / \1[\s\S]*align: turn")  # it has played at once, to the end
+    window.press("Home", "]")
     window.sees(r"you  Say something\.[\s\S]*you  Say something\.")
     assert "answer" not in window.text
     window.press("Right", "Right", "Right")

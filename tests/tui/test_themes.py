@@ -15,6 +15,8 @@ from edgetop.settings import options
 from edgetop.settings.resolve import resolve
 from edgetop.tui import themes
 from edgetop.tui.app import ChatApp, Display
+from edgetop.tui.chat.chat_view import ChatView
+from edgetop.tui.chat.transcript import MARKDOWN_ROLES
 from edgetop.tui.styled_text import Role
 from edgetop.tui.themes import (
     DEFAULT_THEME,
@@ -108,6 +110,15 @@ async def test_every_role_can_be_told_from_what_it_stands_on_as_it_is_drawn() ->
                     found = contrast(style.color.get_truecolor().hex, style.bgcolor.get_truecolor().hex)
                     least = WCAG_GRAPHICS if role in DRAWN else WCAG_AA
                     assert found >= least, f"{name}: {role} in {widget.id or type(widget).__name__}"
+            chat = app.screen.query_one(ChatView)
+            for markdown in MARKDOWN_ROLES:
+                style = chat._style(markdown)
+                if name != "mono":
+                    assert style != chat._style("assistant"), f"{name}: {markdown} looks like plain text"
+                assert style.color is not None
+                assert style.bgcolor is not None
+                found = contrast(style.color.get_truecolor().hex, style.bgcolor.get_truecolor().hex)
+                assert found >= WCAG_AA, f"{name}: {markdown}"
             box = app.screen.query_one("#chat-box")
             border = box.styles.border_top[1].hex
             assert contrast(border, box.background_colors[1].hex) >= WCAG_GRAPHICS, name

@@ -267,6 +267,11 @@ class ChatView(Widget, can_focus=True):
         & .chat--user, & .chat--heading, & .chat--strong { text-style: bold; }
         & .chat--emphasis, & .chat--quote { text-style: italic; }
         & .chat--reasoning, & .chat--note, & .chat--system, & .chat--figures { text-style: dim; }
+        & .chat--heading, & .chat--code, & .chat--number { color: $primary; }
+        & .chat--keyword { color: $secondary; text-style: bold; }
+        & .chat--string { color: $success; }
+        & .chat--comment { text-style: italic dim; }
+        & .chat--mark { text-style: dim; }
     }
     """
 
@@ -436,12 +441,15 @@ class ChatView(Widget, can_focus=True):
         return Strip([Segment(row.content, style), Segment(" " * (width - cells), blank)], width)
 
     def notify_style_update(self) -> None:
-        """Textual calls this when the theme or a class has changed."""
+        """Textual calls this when the theme or a class has changed, and gives the components their styles after it."""
         super().notify_style_update()
+        if self.is_mounted:
+            self.call_next(self._restyle)
+
+    def _restyle(self) -> None:
         self._styles_of.clear()
         self._transcript.forget_styles()
-        if self.is_mounted:
-            self._show(page=True)
+        self._show(page=True)
 
     def action_move(self, lines: int) -> None:
         """Move the view by lines, downward where positive."""

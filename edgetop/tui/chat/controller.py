@@ -19,7 +19,7 @@ from edgetop.inference.protocol import LoadFailed, Report
 from edgetop.live.chat_commands import Chat, loaded_line, reasoning_summary, stop_words
 from edgetop.live.chat_session import SETTLE_S, LiveSession
 from edgetop.live.conversation import Notice
-from edgetop.live.history import code_blocks, estimate_context, harmless
+from edgetop.live.history import RecordedTurn, code_blocks, estimate_context, harmless
 from edgetop.session.energy import NOT_REACHED, energy_of
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot
@@ -149,18 +149,19 @@ class RecordedChat:
             self._closed = True
 
 
-def write_turns(chat: ChatView, turns: Sequence[Turn], level: GlyphLevel) -> None:
+def write_turns(chat: ChatView, turns: Sequence[RecordedTurn], level: GlyphLevel) -> None:
     """Show whole turns in place of what is shown; one without a prompt went on with the answer before it."""
     with chat.at_once():
         chat.clear()
-        for turn in turns:
+        for session, turn in turns:
             if turn.started.prompt:
                 chat.add_message("user", turn.started.prompt)
             else:
                 chat.continue_reply()
             _append(chat, turn, 0, len(turn.token_t_us))
             if turn.finished is not None:
-                _finish(chat, turn, turn.finished, level)
+                ended = _finish(chat, turn, turn.finished, level)
+                _show_final_energy(chat, [ended], session, session.end_us, level)
 
 
 def _append(chat: ChatView, turn: Turn, begin: int, end: int) -> None:
@@ -339,7 +340,7 @@ class ChatController(Chat):
         """What comes next belongs to the last answer."""
         self._chat.continue_reply()
 
-    def show_turns(self, turns: Sequence[Turn]) -> None:
+    def show_turns(self, turns: Sequence[RecordedTurn]) -> None:
         """Show turns of an earlier session in place of what is shown."""
         write_turns(self._chat, turns, self.level)
         self._warned_of_context = False

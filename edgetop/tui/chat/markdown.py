@@ -1,9 +1,9 @@
 """One Markdown block as styled lines.
 
 Import this when a reply is finished, not before: Rich's Markdown and its parser take 3 MB. Only what changes how text
-looks is honoured: headings, emphasis, code, lists, quotes, tables, rules. Links, images, HTML, entities and references
-would hide or replace what the model wrote, so they are shown as written. What cannot be shown whole in the width given
-is left to be shown as plain text.
+looks is honoured: headings, emphasis, code, lists, quotes, tables, rules, and links, whose address stands behind their
+text. Images, HTML, entities and references would hide or replace what the model wrote, so they are shown as written.
+What cannot be shown whole in the width given is left to be shown as plain text.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import cast
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markdown import BlockQuote, CodeBlock, Heading, ListItem, Markdown, MarkdownElement, TableElement
 from rich.segment import Segment
@@ -33,9 +34,9 @@ _STYLES_OF_ROLES = {
     "heading": ("h1", "h2", "h3", "h4", "h5", "h6", "table.header"),
     "strong": ("strong",),
     "emphasis": ("em", "emph"),
-    "code": ("code", "code_block"),
+    "code": ("code", "code_block", "link"),
     "quote": ("block_quote",),
-    "mark": ("item.bullet", "item.number", "hr", "table.border"),
+    "mark": ("item.bullet", "item.number", "hr", "table.border", "link_url"),
 }
 
 _TOKENS_OF_ROLES = {"keyword": "Keyword", "string": "Literal.String", "comment": "Comment", "number": "Literal.Number"}
@@ -52,7 +53,10 @@ _LANGUAGES = frozenset({
     "typescript", "xml", "yaml", "yml", "zsh",
 })  # fmt: skip
 
-_NOT_HONOURED = ["link", "image", "autolink", "html_inline", "html_block", "entity", "reference"]
+WORD_COLUMNS = 8
+"""A table in which longer words would have to be broken into parts shorter than this is shown row by row."""
+
+_NOT_HONOURED = ["autolink", "html_inline", "html_block", "entity", "reference"]
 
 
 def render_markdown(
@@ -96,22 +100,26 @@ def _stripped(line: Sequence[Segment], base: Style, shared: dict[Style, Style]) 
 
 def _parse(text: str) -> Sequence[Token]:
     parser = MarkdownIt("commonmark", {"maxNesting": 100}).enable(["table", "strikethrough"]).disable(_NOT_HONOURED)
+    # Addresses stay as the model wrote them.
+    parser.normalizeLink = str  # type: ignore[assignment]
     tokens = parser.parse(text)
     for token in tokens:
         for child in token.children or ():
             if child.type == "softbreak":
                 child.type = "hardbreak"  # a model writes line breaks on purpose
+                continue
+            title = f' "{child.attrs["title"]}"' if child.attrs.get("title") else ""
+            if child.type == "link_open":
+                child.attrs["href"] = f"{child.attrs['href']}{title}"
+            elif child.type == "image":
+                child.type, child.tag, child.children = "text", "", None
+                child.content = f"![{child.content}]({child.attrs['src']}{title})"
     return tokens
 
 
 def _fits(tokens: Sequence[Token], width: int) -> bool:
     """Whether no text is lost: no part is too narrow for it, or so deep that the parser has given up on it."""
-    columns = 0
-    for token in tokens:
-        columns = 0 if token.type == "table_open" else columns + (token.type == "th_open")
-        if token.level > DEPTH_MAX or token.level * 4 > width or columns * 6 > width:
-            return False
-    return True
+    return all(token.level <= DEPTH_MAX and token.level * 4 <= width for token in tokens)
 
 
 class _RoleTheme(SyntaxTheme):
@@ -201,19 +209,63 @@ class _Quote(BlockQuote):
 
 
 class _Table(TableElement):
-    """A table whose long words are broken, not cut off."""
+    """A table whose words are whole where there is room; where there is far too little its rows are lists of cells."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        head = (
+            [] if self.header is None or self.header.row is None else [each.content for each in self.header.row.cells]
+        )
+        rows = [[each.content for each in row.cells] for row in (self.body.rows if self.body is not None else ())]
+        widths = _column_widths(head, rows, options.max_width)
+        if not widths:
+            yield _listed(head, rows or [head])
+            return
         table = Table(
             box=box.SIMPLE, pad_edge=False, show_edge=False, style="markdown.table.border", collapse_padding=True
         )
-        if self.header is not None and self.header.row is not None:
-            for cell in self.header.row.cells:
-                table.add_column(cell.content, overflow="fold", header_style="markdown.table.header")
-        if self.body is not None:
-            for row in self.body.rows:
-                table.add_row(*[cell.content for cell in row.cells])
+        for cell, width in zip(head, widths, strict=True):
+            table.add_column(cell, width=width, overflow="fold", header_style="markdown.table.header")
+        for row in rows:
+            table.add_row(*row)
         yield table
+
+
+def _listed(head: Sequence[Text], rows: Sequence[Sequence[Text]]) -> Text:
+    """The cells of each row below each other, each behind its heading; a blank line between rows."""
+    cells = (
+        Text("\n").join(Text.assemble((f"{name.plain}: ", "markdown.table.header"), cell) for name, cell in pairs)
+        for pairs in (zip(head, row, strict=False) for row in rows)
+    )
+    return Text("\n\n").join(cells)
+
+
+def _column_widths(head: Sequence[Text], rows: Sequence[Sequence[Text]], width: int) -> list[int]:
+    """Cells for each column, so that as few words as possible are broken; none where too many would be."""
+    columns = list(zip(head, *rows, strict=False))
+    room = width - 2 * (len(columns) - 1)
+    longest = max(WORD_COLUMNS, room)
+    words = [
+        min(longest, max((_word_columns(word) for cell in column for word in cell.plain.split()), default=1))
+        for column in columns
+    ]
+    while sum(words) > room and longest > WORD_COLUMNS:
+        longest -= 1
+        words = [min(each, longest) for each in words]
+    if sum(words) > room:
+        return []
+    # Headings may have several lines; the column that lacks least gets what is left first.
+    lacks = [
+        max(0, *(cell.cell_len - own for cell in column[1:]), 0) for own, column in zip(words, columns, strict=True)
+    ]
+    for at in sorted(range(len(words)), key=lacks.__getitem__):
+        words[at] += min(lacks[at], room - sum(words))
+    return words
+
+
+def _word_columns(word: str) -> int:
+    """Cells of a word; wide characters can stand on lines of their own."""
+    cells = cell_len(word)
+    return cells if cells == len(word) else min(cells, WORD_COLUMNS)
 
 
 class _Reply(Markdown):

@@ -31,12 +31,14 @@ from edgetop.tui.styled_text import (
     Figure,
     Line,
     Span,
+    expected,
     figure_grid,
     figure_span,
     figure_text,
     joined,
     line_of,
     paragraph,
+    sentence,
     side_by_side,
     table,
     width_of,
@@ -51,6 +53,9 @@ FIGURE_ROWS_MIN = 7
 
 TURNS_MIN = 3
 
+FIRST_ANSWER = "J/token comes with the answer"
+"""Before the first prompt, where there is power."""
+
 
 class EnergyPane(Pane):
     """The energy of the current or last turn, else of the session; of watched servers, over all their users."""
@@ -64,7 +69,9 @@ class EnergyPane(Pane):
         """Energy per token with its interval, what it contains, its grade, and whether readings are still to come."""
         energy, _ = _latest(view)
         if energy is None or energy.j_per_token is None:
-            return line_of(Span("measuring" if measuring(view) else "n/a", "dim"))
+            waiting = measuring(view)
+            state = "n/a" if not waiting else "no turn yet" if waiting == FIRST_ANSWER else "measuring"
+            return line_of(Span(state, "dim"))
         figure = f"{_with_interval(energy.j_per_token, view.level)} J/token"
         is_final = isinstance(energy, ServedEnergy) or energy.final
         contains = "" if isinstance(energy, ServedEnergy) else " · prefill in"
@@ -96,11 +103,17 @@ class EnergyPane(Pane):
             *(joined(texts, width) for texts in _totals(view, energy) if texts),
             line_of(Span(f"{'simulated power: ' if view.history.is_simulated else ''}{_basis(energy)}", "dim")),
         ]
-        if isinstance(energy, ServedEnergy) and energy.net_j_per_token is None and "net_j" in energy.missing:
-            missing = energy.missing["net_j"]
-            lines += paragraph(f"No net: {'; '.join(filter(None, (missing.reason, missing.hint)))}.", width, "dim")
-        grade = paragraph(f"Grade {energy.grade}: {energy.grade_reason}.", width, "dim") if energy.grade_reason else []
-        return [*lines, *grade] if len(lines) + len(grade) <= height else lines
+        reasons = [f"Grade {energy.grade}: {energy.grade_reason}."] if energy.grade_reason else []
+        is_final = isinstance(energy, ServedEnergy) or energy.final
+        if is_final and energy.net_j_per_token is None and (missing := energy.missing.get("net_j")) is not None:
+            reasons.insert(0, f"No net: {missing.reason}.")
+            if missing.hint:
+                reasons.append(sentence(missing.hint))
+        for reason in reasons:
+            # A part of a sentence might say something else.
+            rows = paragraph(reason, width, "dim")
+            lines += rows if len(lines) + len(rows) <= height else []
+        return lines
 
     def render_zoomed(self, view: View, width: int, height: int) -> list[Line]:
         """Figures of the turn and of the session, what they rest on, and a table of turns."""
@@ -140,10 +153,12 @@ def measuring(view: View) -> str:
     turn, power = view.snapshot.turn, view.snapshot.power
     if power is NOT_REACHED:
         return "adding up the power readings"
-    if turn is None or not turn.running or view.snapshot.watch is not None or isinstance(power, Unavailable):
+    if view.snapshot.watch is not None or isinstance(power, Unavailable):
         return ""
+    if turn is None:
+        return "" if view.snapshot.phase in {"no_model", "dead"} else FIRST_ANSWER
     energy = turn.figures.energy
-    if energy is not None and energy.j_per_token is not None:
+    if not turn.running or (energy is not None and energy.j_per_token is not None):
         return ""
     if turn.energy_in_s is None:
         return "measuring: J/token in a few seconds" if turn.elapsed_s < SETTLED_US / US_PER_S else ""
@@ -205,12 +220,8 @@ def _grid(view: View, energy: Energy | ServedEnergy) -> list[Figure]:
         sums = [Figure("turn", format_significant(energy.gross_j.value), "J")]
         sums += [] if session is None else [_wh("session", session.gross_j), *_per_wh(session)]
     later = isinstance(energy, Energy) and not energy.final
-    parts = [
-        Figure(name, "not yet", role="dim")
-        if each is None and later
-        else Figure(name, figure_text(None if each is None else each.value), "J/tok", "energy")
-        for name, each in left
-    ]
+    parts = [Figure(name, figure_text(None if each is None else each.value), "J/tok", "energy") for name, each in left]
+    parts = expected(parts) if later else parts
     return [figure for pair in zip_longest(parts, sums, fillvalue=Figure("", "")) for figure in pair]
 
 

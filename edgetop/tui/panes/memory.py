@@ -19,6 +19,7 @@ from edgetop.tui.styled_text import (
     Span,
     beside_figures,
     chart_width,
+    expected,
     figure_grid,
     figure_of,
     line_of,
@@ -225,11 +226,11 @@ def _figures(view: View) -> list[Figure]:
         figure_of("weights", format_bytes(memory.weights_bytes), "graph"),
         figure_of("kv", format_bytes(memory.kv_bytes), "prefill"),
         figure_of("compute", format_bytes(memory.compute_bytes), "accent"),
-        # What is reserved becomes resident in the first answer; until then there is no rest.
-        Figure("rest", "not yet", role="dim")
-        if memory.rest_bytes is None and memory.rss_bytes is not None
-        else figure_of("rest", format_bytes(memory.rest_bytes), "good"),
+        figure_of("rest", format_bytes(memory.rest_bytes), "good"),
     ]
+    if memory.rss_bytes is not None and view.snapshot.phase not in {"no_model", "dead"}:
+        # They come with the model; what is reserved becomes resident in the first answer, and leaves the rest.
+        reserved = expected(reserved)
     pairs = resident
     if view.snapshot.watch is None:
         pairs = [figure for pair in zip(reserved, resident, strict=True) for figure in pair]

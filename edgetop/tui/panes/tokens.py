@@ -37,6 +37,7 @@ from edgetop.tui.styled_text import (
     Role,
     Span,
     beside_figures,
+    expected,
     figure_grid,
     figure_of,
     figure_text,
@@ -147,20 +148,21 @@ class TokensPane(Pane):
         turn = view.snapshot.turn
         if turn is None:
             return self.render(view, width, height)
-        chart_rows = max(6, height * 4 // 10)
         is_wide = width >= SIDE_BY_SIDE_COLUMNS
         grid = figure_grid(_figures(view, turn), FIGURE_COLUMNS if is_wide else width)
         figures = [*_limit(view, width), *_server(turn), *grid]
-        rows = height - chart_rows
+        rows = height - max(6, height * 4 // 10)
         if not is_wide:
             turns = turn_table(TURN_COLUMNS, view.history.turns(max(TURNS_MIN, rows - len(figures) - 2)), width)
+            chart_rows = max(6, height - len(figures) - 1 - len(turns))
             return [*_chart(view)(width, chart_rows), *figures, (), *turns][:height]
+        turns = turn_table(TURN_COLUMNS, view.history.turns(rows - 1), width)
+        chart_rows = max(6, height - max(len(figures), len(turns)))
         half = (width - len(BLOCK_GAP)) // 2
         by_context = history_chart(
             view.history.speed_by_context, Axis("tok/s", _tone(view)), half, chart_rows, view.level
         )
         charts = side_by_side(_chart(view)(half, chart_rows), by_context, width)
-        turns = turn_table(TURN_COLUMNS, view.history.turns(rows - 1), width)
         return [*charts, *side_by_side(figures, turns, width)][:height]
 
 
@@ -190,7 +192,7 @@ def _prefill(turn: TurnView) -> str:
     if turn.running and turn.prefill_total is not None and turn.prefill_done < turn.prefill_total:
         known = "reading" if turn.figures.prefill_tokens_per_s is None else rate
         return f"{known} {turn.prefill_done}/{turn.prefill_total}"
-    return rate
+    return "reading" if turn.running and rate == NOT_AVAILABLE else rate
 
 
 def _gaps(figures: TurnFigures) -> str:
@@ -211,13 +213,14 @@ def _figures(view: View, turn: TurnView) -> list[Figure]:
     stamped = "gap" if load is None or load.engine.stamps == "decode" else "chunk"
     gaps = figures.token_gap_ms
     mean = view.snapshot.summary.decode_tokens_per_s
-    return [
+    shown = [
         Figure("prefill", figure_text(figures.prefill_tokens_per_s), "tok/s", "prefill"),
         figure_of("1st token", format_seconds(figures.first_token_s)),
         *(Figure(f"{stamped} {name}", text, "ms") for name, text in (_gap_texts(gaps) if gaps is not None else [])),
         Figure("mean", figure_text(mean), "tok/s", "headline"),
         *([Figure("now", figure_text(turn.recent_tokens_per_s), "tok/s", "headline")] if turn.running else []),
     ]
+    return expected(shown) if turn.running else shown
 
 
 def _server(turn: TurnView) -> list[Line]:

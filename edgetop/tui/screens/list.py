@@ -21,7 +21,7 @@ from edgetop.core.format import Column
 from edgetop.core.text import literal, one_line
 from edgetop.io.files import with_tilde
 from edgetop.tui.keys import KeySlot, key_slots
-from edgetop.tui.styled_text import Line, Role, Span, fit, fit_text, for_level, joined, line_of, shortened, spread
+from edgetop.tui.styled_text import Line, Role, Span, fit, fit_text, for_level, joined, line_of, shortened, spread, wrap
 from edgetop.tui.themes import GlyphLevel
 from edgetop.tui.widgets import LONGEST, BaseScreen, InputLine, KeyBar, LinesWidget
 
@@ -48,9 +48,12 @@ FITTED = 500
 def fit_columns(
     columns: Sequence[Column[Row]], rows: Sequence[Row], width: int, level: GlyphLevel, gap: int = 2
 ) -> list[ColumnSlot]:
-    """The columns that there is room for in `width` cells, marks included, each as wide as its texts if possible."""
+    """The columns that there is room for in `width` cells, marks included, each as wide as its texts if possible.
+
+    What is left makes them as wide as usual.
+    """
     natural = [
-        min(each.most, max([len(each.heading) + 1, each.usual, *(cell_len(_cell(each, row, level)) for row in rows)]))
+        min(each.most, max([len(each.heading) + 1, *(cell_len(_cell(each, row, level)) for row in rows)]))
         for each in columns
     ]
     widths: dict[int, int] = {}
@@ -62,10 +65,11 @@ def fit_columns(
             break
         widths[at] = needed
         left -= needed + gap
-    for at, width_now in widths.items():
-        more = min(left, natural[at] - width_now)
-        widths[at] = width_now + more
-        left -= more
+    for wanted in (natural, [max(full, each.usual) for full, each in zip(natural, columns, strict=True)]):
+        for at, width_now in widths.items():
+            more = min(left, wanted[at] - width_now)
+            widths[at] = width_now + more
+            left -= more
     return [ColumnSlot(columns[at], widths[at]) for at in sorted(widths)]
 
 
@@ -312,7 +316,8 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
             return
         self._scroll()
         lines = [self._row_line(at) for at in range(self._top, min(self._top + self._height, len(self._rows)))]
-        self._show("list", lines or [line_of(Span(self._empty_text(), "dim"))])
+        empty = () if lines else wrap(self._empty_text(), self._width - 1)
+        self._show("list", lines or [line_of(Span(f" {row}", "dim")) for row in empty])
         self._draw_around()
 
     def _draw_around(self) -> None:
@@ -353,7 +358,7 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
 
     def _title(self, title: Line, *parts: Line, where: Path) -> Line:
         """The title with the filter and other parts, and at the end of the line where all this is stored."""
-        parts = (title, *self._filter_part(), *parts)
+        parts = (title, *self._filter_part(), *parts, self._filter_hint)
         return spread(joined(parts, self._width), [line_of(Span(one_line(with_tilde(where)), "dim"))], self._width)
 
     def _filter_part(self) -> Sequence[Line]:
@@ -364,6 +369,10 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         while cell_len(text) > room:
             text = text[1:]
         return (line_of(Span(f"filter: {text}", "accent"), Span("_", "accent")),)
+
+    @property
+    def _filter_hint(self) -> Line:
+        return () if self._typed else line_of(Span("type to filter", "dim"))
 
     @property
     def _width(self) -> int:

@@ -22,7 +22,7 @@ from edgetop.core.format import NOT_AVAILABLE, Column, format_bytes_short, forma
 from edgetop.core.quantity import Interval
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import literal, one_line
-from edgetop.fit.assessment import FITS, PACES, Assessment, RunTarget
+from edgetop.fit.assessment import PACES, Assessment, Fit, RunTarget
 from edgetop.fit.suggestions import AssessedModel, Candidate, ModelAssessments
 from edgetop.fit.wording import Entry, page
 from edgetop.inference.catalog import find_models, problem_of
@@ -109,6 +109,11 @@ def _by_pace(assessment: Assessment) -> Order:
     return (float(assessment.verdict.rank[1]), *_by_speed(assessment))
 
 
+def _fit(fit: Fit | None) -> str:
+    """Below the heading FITS; what does not is told in a word that leaves room for the rest."""
+    return NOT_AVAILABLE if fit is None else fit.replace("does not fit", "no")
+
+
 def _figure(figure: Interval | None) -> str:
     return NOT_AVAILABLE if figure is None else format_significant(figure.value, 3)
 
@@ -141,9 +146,9 @@ NAME = Column[ModelRow](
 )
 
 CHECK_COLUMNS: Sequence[Column[ModelRow]] = (
-    _assessed("FITS", 9, max(map(len, FITS)), lambda each: each.verdict.fit or NOT_AVAILABLE, _by_fit, right=False),
+    _assessed("FITS", 9, 7, lambda each: _fit(each.verdict.fit), _by_fit, right=False),
     NAME,
-    _assessed("QUANT", 6.5, 7, lambda each: each.facts.file_type, right=False),
+    _assessed("QUANT", 7.5, 7, lambda each: each.facts.file_type, right=False),
     _assessed("PARAMS", 1, 7, lambda each: format_count(each.facts.parameters),
               lambda each: (-float(each.facts.parameters),)),
     Column(heading="SIZE", text=lambda row: format_bytes_short(row.size_bytes) if row.size_bytes else "",
@@ -162,6 +167,8 @@ DETAIL_ROWS_LEAST = 18
 """Below this many rows on the screen there is no room for details below the table."""
 
 LABEL_COLUMNS = 9
+
+PURPOSE = line_of(Span("will it fit, how fast, at what energy", "dim"))
 
 
 class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
@@ -306,9 +313,8 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
         state = f"{len(self._rows)} rows" if self._complete else f"{len(self._rows)} rows, looking ..."
         by = "" if self._by is None else self._by.heading.lower()
         order = f"{'reversed' if self._reverse else 'sorted'} by {by}"
-        purpose = line_of(Span("will it fit, how fast, at what energy; type to filter", "dim"))
         title, marked = line_of(Span("models", "title")), self._marked_part()
-        parts = [title, *self._filter_part(), *([marked] if marked else []), line_of(state), line_of(order), purpose]
+        parts = [title, *self._filter_part(), marked, line_of(state), line_of(order), self._filter_hint, PURPOSE]
         return joined(parts, self._width)
 
     def _empty_text(self) -> str:

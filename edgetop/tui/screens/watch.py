@@ -12,7 +12,7 @@ from textual.containers import Vertical
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import Price
-from edgetop.core.format import NOT_AVAILABLE, format_bytes_short, format_rate
+from edgetop.core.format import NOT_AVAILABLE, format_bytes_short, format_rate, plural
 from edgetop.core.quantity import plus_minus
 from edgetop.core.text import one_line
 from edgetop.inference.server.usage import Slot, Usage
@@ -91,9 +91,9 @@ def _lines(row: ServerStatus, width: int, level: GlyphLevel) -> list[Line]:
     name = line_of(Span(f"{row.number} ", "dim"), Span(row.kind, "title"))
     models = ", ".join(row.models) or "model not known"
     room = width - sum(len(span.text) for span in (*name, *right)) - 3
-    short = line_of(Span(state.rpartition("  ")[2], role))
+    shorter = [line_of(Span(part, role)) for part in state.split("  ")]
     left = line_of(*name, " ", Span(shortened(models, max(8, room), level), "accent"))
-    lines = [spread(left, [right, short], width)]
+    lines = [spread(left, [right, *shorter], width)]
     lines.append((Span(_INDENT), *joined(_facts(row), width - len(_INDENT))))
     usage = row.usage
     if usage is not None and usage.slots:
@@ -132,7 +132,7 @@ def _facts(row: ServerStatus) -> list[Line]:
         else "",
         row.address.partition("://")[2] or "",
         f"pid {row.pid}" if row.pid is not None else "",
-        f"{row.threads} threads" if row.threads else "",
+        plural(row.threads, "thread") if row.threads else "",
         row.version,
     ]
     return [line_of(Span(fact, "dim" if number > 4 else "text")) for number, fact in enumerate(facts) if fact]

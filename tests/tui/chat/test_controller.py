@@ -11,11 +11,14 @@ import pytest
 from edgetop.core.records import Sampled, TurnFinished, TurnStarted
 from edgetop.inference.scripted import Reply
 from edgetop.live.chat_session import LiveSession
+from edgetop.live.history import RecordedTurn
 from edgetop.tui.app import ChatApp
 from edgetop.tui.chat.chat_view import ChatView
+from edgetop.tui.chat.controller import write_turns
 from edgetop.tui.chat.prompt import Prompt
 from edgetop.tui.screens.sessions import SessionsScreen
 from tests.support.demo_session import DemoApp, demo_records
+from tests.support.recorded_sessions import fold
 from tests.tui.recording_terminal import Terminal, attach_terminal
 from tests.tui.screen_text import rows_of, said_in, text_of, until, until_said, until_shown
 from tests.tui.scripted_app import SLOW, StartApp, say, start_app
@@ -354,6 +357,16 @@ async def test_the_energy_of_an_answer_comes_below_it_when_it_is_final() -> None
             app.happen(record)
         app.draw()
         assert "58 tok · 6.46 tok/s · 1.42 J/tok · first token" in said_in(app)
+
+
+async def test_the_answers_of_a_session_that_is_opened_again_have_their_energy() -> None:
+    session = fold(RECORDS)
+    app = DemoApp(RECORDS[:1])
+    async with app.run_test(size=(120, 36)) as pilot:
+        while not app.played:
+            await pilot.pause()
+        write_turns(app.screen.query_one(ChatView), [RecordedTurn(session, turn) for turn in session.turns], "braille")
+        await until_said(pilot, "58 tok · 6.46 tok/s · 1.42 J/tok · first token")
 
 
 async def test_an_answer_that_was_followed_at_once_by_a_prompt_has_its_energy_too() -> None:

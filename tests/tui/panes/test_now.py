@@ -52,6 +52,21 @@ def test_both_figures_are_three_rows_high(level: GlyphLevel, width: int) -> None
     assert {"headline", "energy"} <= roles
 
 
+def test_what_will_come_is_not_yet_there_and_no_failure() -> None:
+    before = demo_view(until_us=TURN_1_US - S)
+    assert measuring(before) == "J/token comes with the answer"
+    prompt = demo_view(until_us=TURN_1_US + S // 100)
+    assert prompt.snapshot.turn is not None
+    for view in (before, prompt):
+        shown = [*box(view, 60), now_line(view)]
+        shown += [
+            line
+            for name in ("tokens", "energy")
+            for line in (PANES[name].headline(view), *PANES[name].render(view, 60, 9))
+        ]
+        assert "n/a" not in "\n".join("".join(span.text for span in line) for line in shown)
+
+
 @pytest.mark.parametrize(("level", "sign"), [("ascii", "+-"), ("braille", "±")])
 def test_an_interval_is_there_whole_or_not_at_all(level: GlyphLevel, sign: str) -> None:
     shown = set()
