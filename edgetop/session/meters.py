@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy import windows
 from edgetop.core.energy.baselines import IdlePower, no_other_load
-from edgetop.core.energy.scopes import Hardware, Headline, headlines_over_hosts, lost_host
+from edgetop.core.energy.scopes import CHOOSE, Hardware, Headline, headlines_over_hosts, lost_host
 from edgetop.core.energy.windows import ChannelEstimator, TurnSpan, TurnWindows, Window
 from edgetop.core.quantity import Components, Quantity
 from edgetop.core.records import LARGEST, Event, ModelLoaded
@@ -68,7 +68,9 @@ def headlines_of(session: Session, meters: Sequence[Meter]) -> tuple[Headline, .
         return found if missing is None else Unavailable(f"{chosen}: {missing.reason}", missing.hint or found.hint)
     if any("opt-in" not in meter.flags for meter in meters):
         permission = best_reason(session.absent)
-        return found if permission is None or "sudo" not in permission.hint else replace(found, hint=permission.hint)
+        if permission is None or "sudo" not in permission.hint or found.hint.startswith(CHOOSE):
+            return found
+        return replace(found, hint=permission.hint)
     return best_reason(session.absent) or found
 
 

@@ -279,6 +279,14 @@ def test_a_person_chooses_the_meter_while_the_session_runs() -> None:
     assert session.header.power is None
 
 
+def test_the_choice_of_a_meter_is_offered_also_where_another_one_lacks_permission() -> None:
+    session = two_unknown()
+    session.absent["power.rapl"] = Unavailable("energy_uj may not be read", "sudo chmod a+r energy_uj")
+    shown = SessionEnergy(session).headline
+    assert isinstance(shown, Unavailable)
+    assert shown.hint.startswith(f"{CHOOSE}--power power.ina226.40")
+
+
 def test_an_event_tells_that_another_source_measures_the_turn_that_begins() -> None:
     recorder = Recorder(device=DeviceInfo(hostname=""), store=None)
     begin_us = recorder.session.start_us
