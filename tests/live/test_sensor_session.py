@@ -99,7 +99,7 @@ def test_what_gives_no_reading_says_why() -> None:
     reasons = {name: each.reason for name, each in told.items() if isinstance(each, Unavailable)}
     assert reasons["power.charging.all"] == "on the charger"
     assert reasons["power.gone.all"] == "unplugged"
-    assert reasons["energy.still.all"].startswith("the counter has not moved in 0.1")
+    assert reasons["energy.still.all"].startswith("the counter has not moved in ")
 
 
 def test_absences_reach_the_headline_and_sources_are_closed() -> None:
