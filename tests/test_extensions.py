@@ -28,6 +28,8 @@ bad = "edgetop_example:bad_sensor"
 missing = "edgetop_example.nowhere:sensor"
 ending = "edgetop_example.ends:sensor"
 odd = "edgetop_example:odd_sensor"
+exits = "edgetop_example:exiting_sensor"
+timeless = "edgetop_example:timeless_sensor"
 page = "edgetop_example.page:probe"
 [project.entry-points."edgetop.servers"]
 good = "edgetop_example:Backend"
@@ -57,6 +59,23 @@ class Sensor:
 
 def sensor(host):
     yield Sensor()
+
+class ExitingSensor(Sensor):
+    info = SourceInfo(name="power.exits", driver="example", kind="power", period_s=0.1,
+                      channels=(Channel(name="power.exits", unit="W", scope="component", digits=1),))
+    def read(self):
+        raise SystemExit("the bus is gone")
+    def close(self):
+        raise SystemExit("it was closed already")
+
+def exiting_sensor(host):
+    yield ExitingSensor()
+
+class TimelessSensor(Sensor):
+    info = SourceInfo(name="power.timeless", driver="example", kind="power", period_s=float("nan"), channels=())
+
+def timeless_sensor(host):
+    yield TimelessSensor()
 
 def odd_sensor(host):
     yield "a sensor"
@@ -143,6 +162,8 @@ def test_a_sensor_is_read_and_one_that_fails_is_named(home: IsolatedHome) -> Non
     assert "the sensor extension missing of edgetop-example failed and is off: ModuleNotFoundError" in told
     assert "the sensor extension ending of edgetop-example failed and is off: SystemExit: it needs a bus" in told
     assert "the sensor extension odd of edgetop-example failed and is off: TypeError: str is no sensor" in told
+    assert "off: ValueError: power.timeless cannot be read every nan s" in told
+    assert "reading failed: SystemExit: the bus is gone" in told
 
 
 def test_the_sensor_of_the_page_is_read_and_says_why_it_is_absent(home: IsolatedHome) -> None:

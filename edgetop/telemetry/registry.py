@@ -8,7 +8,7 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, convert, to_builtins
 from msgspec.structs import replace
 
 from edgetop.core.sources import EXTERNAL_METER, Channel, SourceInfo, Unavailable
@@ -239,7 +239,7 @@ class Inventory(Struct, frozen=True):
     def close(self) -> None:
         """Close all sources; for a caller that only wanted to know."""
         for source in self.sources:
-            with suppress(Exception):
+            with suppress(*FAILURES):
                 source.close()
 
 
@@ -260,6 +260,9 @@ def probes_of(*, power: bool = True, gpus: bool = True) -> list[tuple[str, Probe
     return [*((family, _probe_of(place)) for family, place in families.items()), *(extensions if power else ())]
 
 
+LEAST_PERIOD_S, MOST_PERIOD_S = 0.001, 86_400.0
+"""Of readings of an extension."""
+
 EXTENSION_PREFIX = "extension "
 """Before the name of a sensor extension, in that of its family."""
 
@@ -275,13 +278,23 @@ def _probe_of_extension(name: str) -> Probe:
     def probe(host: Host) -> Iterator[Source | UnavailableSource]:
         try:
             for found in installed(SENSORS)[name].load()(host):
-                if not isinstance(found, UnavailableSource) and not isinstance(getattr(found, "info", 0), SourceInfo):
-                    raise TypeError(f"{type(found).__name__} is no sensor")
+                if not isinstance(found, UnavailableSource):
+                    _require_sensor(found)
                 yield found
         except FAILURES as error:
             yield UnavailableSource(name=f"power.{name}", missing=Unavailable(switch_off(SENSORS, name, error)))
 
     return probe
+
+
+def _require_sensor(found: object) -> None:
+    """Raises what says why an extension's object is none."""
+    info = getattr(found, "info", None)
+    if not isinstance(info, SourceInfo):
+        raise TypeError(f"{type(found).__name__} is no sensor")
+    convert(to_builtins(info), SourceInfo)  # a Struct is made without a look at its types
+    if not LEAST_PERIOD_S <= info.period_s <= MOST_PERIOD_S:
+        raise ValueError(f"{info.name} cannot be read every {info.period_s} s")
 
 
 def take_inventory(

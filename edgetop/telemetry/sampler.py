@@ -24,6 +24,7 @@ from msgspec.structs import replace
 from edgetop.core.clock import STOPPED_US, US_PER_S, Clock, monotonic_us
 from edgetop.core.records import LARGEST, STOOD_STILL, Event, Record, Sampled, SourceAdded, SourceMissing
 from edgetop.core.sources import Unavailable, of_channel, with_stamp
+from edgetop.io.extensions import FAILURES
 from edgetop.telemetry.registry import PROBE_AGAIN_S, Inventory
 from edgetop.telemetry.source import (
     FamilyProbe,
@@ -183,7 +184,8 @@ class Sampler:
         for each in late.found() or []:
             if self._stop.is_set() or self._inventory.reads(each):
                 if not isinstance(each, UnavailableSource):
-                    each.close()
+                    with suppress(*FAILURES):
+                        each.close()
                 continue
             adopted = self._inventory.adopt(each)
             if isinstance(adopted, UnavailableSource):
@@ -205,7 +207,7 @@ class Sampler:
             self._read_last(group)
         finally:
             for scheduled in group:
-                with suppress(Exception):
+                with suppress(*FAILURES):
                     scheduled.source.close()
 
     def _read_last(self, group: Sequence[ScheduledSource]) -> None:
@@ -282,7 +284,7 @@ class ScheduledSource:
                 read = [self._at((before_us + after_us) // 2, values)]
         except SourceLost as lost:
             return self._lost(lost.missing)
-        except Exception as error:  # noqa: BLE001 - whatever a driver does, the other sources are read on
+        except FAILURES as error:  # whatever a driver does, the other sources are read on
             words = " ".join(f"{type(error).__name__}: {error}".split())
             return self._lost(Unavailable(f"reading failed: {words}"))
         self._note_cost(after_us - before_us, self._cpu_clock() - cpu_us)
