@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.core.engine_settings import EnginePerf, EngineSettings
-from edgetop.core.records import Record, TurnFinished
+from edgetop.core.records import Record, SourceAdded, TurnFinished
+from edgetop.core.sources import Channel, SourceInfo
 from edgetop.fit.assessment import RunTarget
 from edgetop.fit.devices import load_devices, machine_of
 from edgetop.fit.model_facts import read_facts
@@ -17,7 +18,7 @@ from edgetop.live.advice import Observed, advise, observe, observe_session, word
 from edgetop.live.server_monitor import ServerLocation
 from edgetop.telemetry.host import Host
 from tests.support.loopback_server import document, loopback_server
-from tests.support.recorded_sessions import HEAD, LOADED, MS, S, fold, turn
+from tests.support.recorded_sessions import HEAD, LOADED, MS, S, fold, sample, turn
 from tests.support.server_usage import PROPS
 
 
@@ -226,6 +227,47 @@ def test_a_session_of_one_s_own_engine_shows_what_it_did(observed: Observed, tmp
     assert found.settings == LOADED.settings
     unseen = observe_session(session, observed.facts, session.end_us, Host(sysroot=tmp_path), None)
     assert (unseen.swapped_bytes, unseen.reread_bytes) == (0, 0)
+
+
+def test_a_session_that_was_throttled_shows_what_cooling_brings(observed: Observed, place: RunTarget) -> None:
+    heat = SourceInfo(
+        name="thermal", driver="sysfs", period_s=1.0, channels=(Channel(name="throttle.passive_cooling", unit="1"),)
+    )
+    hot = [sample(heat, seconds * S, float(20 <= seconds <= 40)) for seconds in range(45)]
+    cool, slow = turn(1, at_us=S, gaps_us=(100 * MS,) * 79), turn(2, at_us=22 * S, gaps_us=(200 * MS,) * 79)
+    session = fold([*HEAD, SourceAdded(source=heat), *cool, *hot[:22], *slow, *hot[22:]])
+    seen = observe_session(session, observed.facts, session.end_us, Host(), None)
+    assert (seen.decode_tokens_per_s, seen.throttled_tokens_per_s) == (pytest.approx(10.0), pytest.approx(5.0))
+    (finding,) = [each for each in advise(replace(seen, others_load=0.0), place, "bench") if each.name == "throttling"]
+    assert finding.speed is not None
+    assert finding.speed.value == pytest.approx(2.0)
+
+
+def test_a_server_in_swap_on_a_slow_disk_is_told_so(
+    observed: Observed, place: RunTarget, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files of /proc as a Raspberry Pi of 1 GB has them while it reads a model again and again."""
+    proc = tmp_path / "proc/7"
+    proc.mkdir(parents=True)
+    (proc / "cmdline").write_text(f"llama-server\0-m\0{small_model}\0-t\0{place.threads}\0")
+    (proc / "status").write_text("Name:\tllama-server\nVmRSS:\t  401520 kB\nVmSwap:\t  204800 kB\nThreads:\t9\n")
+    read = 5 * observed.facts.size_bytes
+    (proc / "io").write_text(f"rchar: 9\nwchar: 2\nsyscr: 1\nsyscw: 1\nread_bytes: {read}\nwrite_bytes: 0\n")
+    (tmp_path / "proc/loadavg").write_text("0.40 0.30 0.10 1/99 77\n")
+    monkeypatch.setattr(ServerLocation, "pid", lambda _: 7)
+    with loopback_server() as wire:
+        wire.answers["GET /props"] = document({**PROPS, "model_path": str(small_model), "total_slots": 1})
+        counted = b"llamacpp:tokens_predicted_total 100\nllamacpp:tokens_predicted_seconds_total 1000\n"
+        wire.answers["GET /metrics"] = document(counted, media="text/plain")
+        seen = observe(Address.parse(wire.url), "", Host(sysroot=tmp_path))
+    assert isinstance(seen, Observed)
+    found = {each.name: each for each in advise(seen, place, "bench")}
+    assert found["swap"].saves_bytes == 200 * 2**20
+    assert found["disk"].speed is not None
+    assert found["disk"].joules is not None
+    assert found["disk"].speed.low > 1 > found["disk"].joules.high
+    assert seen.reread_bytes == 4 * observed.facts.size_bytes
+    assert "contention" not in found
 
 
 def test_a_few_tokens_of_a_session_are_no_rate(observed: Observed) -> None:
