@@ -9,6 +9,7 @@ from edgetop.core.engine_settings import EngineSettings
 from edgetop.inference.server.backend import LoadedModel, Offer, Program, reported_settings
 from edgetop.inference.server.connection import Count, ServerClient
 from edgetop.inference.server.openai import OpenAiBackend, listed_models, owners
+from edgetop.inference.server.usage import Usage
 from edgetop.io.http import RequestCancelledError, RequestError
 
 STUDIO_MODELS_PATH = "/api/v0/models"
@@ -76,6 +77,12 @@ class LmStudioBackend(OpenAiBackend):
             info=replace(model.info, architecture=studio.arch),
             settings=reported_settings(settings, n_ctx=studio.loaded_context_length),
         )
+
+    def read_usage(self, client: ServerClient) -> Usage:
+        """As of any server, but only the models that are loaded. Raises RequestError."""
+        usage, studio = super().read_usage(client), _studio_models(client)
+        loaded = tuple(name for name, model in studio.items() if model.state == "loaded")
+        return replace(usage, models=loaded) if studio else usage
 
 
 BACKENDS = (LmStudioBackend,)

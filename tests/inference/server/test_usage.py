@@ -144,6 +144,17 @@ def test_any_other_server_is_shown_without_a_count(wire: LoopbackServer) -> None
     assert (usage.kind, usage.models, usage.counts) == ("openai", ("a", "b.gguf"), "nothing")
 
 
+def test_of_lm_studio_only_the_models_that_are_loaded_are_named(wire: LoopbackServer) -> None:
+    models = [{"id": "qwen2-vl", "state": "loaded"}, {"id": "nomic", "state": "not-loaded"}]
+    wire.answers["GET /v1/models"] = document({"data": models})
+    wire.answers["GET /api/v0/models"] = document({"data": models})
+    watched = observer(wire)
+    usage = usage_of(watched.poll())
+    assert (usage.kind, usage.models, usage.counts) == ("lm-studio", ("qwen2-vl",), "nothing")
+    del wire.answers["GET /api/v0/models"]
+    assert usage_of(watched.poll()).models == ("qwen2-vl", "nomic"), "an older one does not tell"
+
+
 def test_a_server_that_ends_and_comes_back(wire: LoopbackServer) -> None:
     watched = observer(wire)
     serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
