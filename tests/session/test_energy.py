@@ -169,7 +169,7 @@ def test_without_quiet_before_a_turn_there_is_no_net_and_a_reason() -> None:
     assert energy.net_j is None
     assert energy.idle_w is None
     assert "no idle baseline" in energy.missing["net_j"].reason
-    assert "leave the loaded model idle" in energy.missing["net_j"].hint
+    assert "leave the device idle for 1" in energy.missing["net_j"].hint
 
 
 def test_quiet_after_the_turn_gives_the_net_of_the_turn_before() -> None:
