@@ -173,7 +173,9 @@ def screen(minutes: float) -> None:
     """The real screen, asked again and again."""
     with tempfile.TemporaryDirectory() as folder:
         home = IsolatedHome(Path(folder))
-        terminal = Terminal(home.scripted(Reply(text=words(600)), tokens_per_s=60.0), home.environment)
+        # A conversation that does not fit is refused, and takes nothing.
+        command = home.scripted(Reply(text=words(600)), tokens_per_s=60.0, n_ctx=10_000_000)
+        terminal = Terminal(command, home.environment)
         terminal.until_seen("loaded in")
         process = psutil.Process(terminal.pid)
         until_s = time.monotonic() + minutes * 60

@@ -267,8 +267,21 @@ def _keep_copy(path: Path, session: Session) -> None:
     drawn = None if isinstance(power, Unavailable) else power
     copy = _Copy(turns, session.events, session.requests, series, drawn)
     with suppress(OSError, ValueError):  # ValueError of text that is no Unicode
-        data = msgspec.msgpack.encode(copy)
-        write_atomically(copy_of(path), [_copy_head(path, crc32(data)), data])
+        checksum = 0
+        for piece in _pieces(copy):
+            checksum = crc32(piece, checksum)
+        write_atomically(copy_of(path), chain((_copy_head(path, checksum),), _pieces(copy)))
+
+
+def _pieces(value: object, depth: int = 6) -> Iterator[bytes]:
+    """A value as MessagePack has it; at once it would take the memory of the session once more."""
+    parts = structs.astuple(value) if isinstance(value, Struct) and value.__struct_config__.array_like else value
+    if depth and isinstance(parts, list | tuple):
+        yield b"\xdd" + len(parts).to_bytes(4, "big")  # an array of so many
+        for part in parts:
+            yield from _pieces(part, depth - 1)
+    else:
+        yield msgspec.msgpack.encode(value)
 
 
 def _load_copy(path: Path) -> Session | None:

@@ -48,11 +48,12 @@ class IsolatedHome:
         """The command line of edgetop with these arguments."""
         return [sys.executable, "-m", "edgetop", *arguments]
 
-    def scripted(self, *replies: Reply, tokens_per_s: float = 200.0) -> list[str]:
+    def scripted(self, *replies: Reply, tokens_per_s: float = 200.0, n_ctx: int = 4096) -> list[str]:
         """The command line of edgetop with an engine that answers with these replies."""
         script = self.folder / "script.json"
         # The standard library writes lone surrogates.
-        script.write_text(json.dumps(msgspec.to_builtins(Script(replies=replies, tokens_per_s=tokens_per_s))))
+        played = Script(replies=replies, tokens_per_s=tokens_per_s, n_ctx=n_ctx)
+        script.write_text(json.dumps(msgspec.to_builtins(played)))
         self.environment["EDGETOP_ENGINE"] = f"scripted:{script}"
         return self.command()
 

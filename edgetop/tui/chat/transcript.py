@@ -54,6 +54,8 @@ class MarkdownScan:
     A block ends at a blank line that is in no fence, when a line follows that does not belong to an item above it.
     """
 
+    __slots__ = ("_after_blank", "_fence", "_line", "end")
+
     def __init__(self) -> None:
         self.end = 0
         """Characters of whole blocks; 0 while there is none."""
