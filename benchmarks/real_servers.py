@@ -4,7 +4,8 @@
 
 - Answers of a llama-server (the `xllamacpp` wheel's) and, with a Python that has `llama-cpp-python[server]`, of a
   llama_cpp.server: tokens and decode rate of `edgetop run --server` by its stamps of arrival, against the servers' own
-  counter, timings and log. The latter counts nothing for its clients, and its log has the time of the library alone.
+  counter, timings and log. The latter counts nothing for its clients, and the evaluations in its log are the library's
+  alone, without the sampling and the text between two of them: all the time after the prompt is what a client sees.
 - A llama-server that sleeps after a second without a task is polled by `edgetop watch`'s monitor, round after round
   without a pause; that it slept through all of it, `/props` says at each round and its memory at the end.
 """
@@ -134,10 +135,18 @@ def _counted(url: str) -> Answer:
 
 
 def _logged(log: Path) -> Answer:
-    """By what llama_cpp.server prints of each answer: evaluations after the first token, and their time."""
-    found = re.findall(r"(?<!prompt )eval time =\s*([\d.]+) ms /\s*(\d+) runs", log.read_text("utf-8", "replace"))
-    took_ms, runs = found[-1]
-    return Answer(sum(int(count) + 1 for _, count in found), 1000 * int(runs) / float(took_ms))
+    """By what llama_cpp.server prints of each answer: all its time after the prompt, and what was evaluated in it."""
+    text = log.read_text("utf-8", "replace")
+    prompts_ms, runs, took_ms = (
+        re.findall(pattern, text)
+        for pattern in (
+            r"prompt eval time =\s*([\d.]+)",
+            r"(?<!prompt )eval time =.*/\s*(\d+) runs",
+            r"total time =\s*([\d.]+)",
+        )
+    )
+    decode_ms = float(took_ms[-1]) - float(prompts_ms[-1])
+    return Answer(sum(int(count) + 1 for count in runs), 1000 * int(runs[-1]) / decode_ms)
 
 
 @contextmanager
