@@ -22,7 +22,9 @@ def test_two_recordings_are_played_beside_each_other(open_tmux: Callable[..., Tm
 
     window = open_tmux(home.command("replay", *map(str, paths)), columns=120, rows=36)
     window.sees(r"‖ 1x  (\d\d:\d\d) / \1[\s\S]*align: turn")  # it has played at once, to the end
-    window.press("Home", "]")
+    window.press("Home")
+    window.sees(r"‖ 1x  00:00 / ")
+    window.press("]")
     window.sees(r"you  Say something\.[\s\S]*you  Say something\.")
     assert "answer" not in window.text
     window.press("Right", "Right", "Right")
