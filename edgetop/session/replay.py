@@ -274,8 +274,11 @@ class Player:
     def __init__(
         self, sessions: Sequence[Session], alignment: AlignmentName = "time", *, cuts_idle: bool = False
     ) -> None:
-        """`cuts_idle` leaves out the time before the first prompt, and most of that between answers."""
-        self.cuts_idle = cuts_idle
+        """`cuts_idle` leaves out the time before the first prompt, and most of that between answers, if there are any.
+
+        A session that watched the servers of others has none, and is no idle time.
+        """
+        self.cuts_idle = cuts_idle and any(session.turns for session in sessions)
         self.sessions = tuple(sessions)
         self.playing = False
         self.speed = 1.0

@@ -30,6 +30,13 @@ def test_time_passes_only_while_it_plays_and_at_its_speed() -> None:
     assert player.moments == (5_250 * MS, 5_250 * MS)
 
 
+def test_a_session_without_a_turn_is_no_idle_time() -> None:
+    player = Player([fold([*HEAD, sample(ENGINE, 9 * S, 150e6, 0.0, 0.0)])], cuts_idle=True)
+    player.play_or_pause()
+    player.advance(S)
+    assert (player.playing, player.cuts_idle, player.moments) == (True, False, (S,))
+
+
 def test_it_stops_at_the_end_and_starts_over_from_there() -> None:
     player = Player([quick()])
     player.play_or_pause()

@@ -361,7 +361,8 @@ class ReplayScreen(MonitorScreen):
         self.call_after_refresh(import_module, "edgetop.tui.chat.markdown")
         self._timer = self.set_interval(self.frame_s, self._tick, pause=True)
         if self._plays:
-            self.player.jump_turn(1)
+            if self.player.cuts_idle:
+                self.player.jump_turn(1)
             self.action_play_or_pause()
         self.draw_soon()
         self.run_worker(self._prepare())
