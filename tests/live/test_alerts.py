@@ -203,7 +203,7 @@ def test_run_is_ended_with_6_and_what_was_measured_is_saved(home: IsolatedHome) 
 
 def test_watch_and_the_live_screen_are_ended_too(home: IsolatedHome) -> None:
     done = home.run("watch", "--seconds", "60", *HOT)
-    assert (done.returncode, "generating" in done.stdout) == (6, True)
+    assert (done.returncode, "generated" in done.stdout) == (6, True)
     need_program("tmux")
     command = [*home.scripted(Reply(text="word")), "chat", *HOT]
     window = Tmux(command, environment=home.environment, folder=home.folder)

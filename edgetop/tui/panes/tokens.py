@@ -157,13 +157,14 @@ class TokensPane(Pane):
             chart_rows = max(6, height - len(figures) - 1 - len(turns))
             return [*_chart(view)(width, chart_rows), *figures, (), *turns][:height]
         turns = turn_table(TURN_COLUMNS, view.history.turns(rows - 1), width)
-        chart_rows = max(6, height - max(len(figures), len(turns)))
+        below = side_by_side(figures, turns, width)[:rows]
+        chart_rows = height - len(below)
         half = (width - len(BLOCK_GAP)) // 2
         by_context = history_chart(
             view.history.speed_by_context, Axis("tok/s", _tone(view)), half, chart_rows, view.level
         )
         charts = side_by_side(_chart(view)(half, chart_rows), by_context, width)
-        return [*charts, *side_by_side(figures, turns, width)][:height]
+        return [*charts, *below][:height]
 
 
 def _rate(name: str, rate: str) -> Line:
